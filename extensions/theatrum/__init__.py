@@ -1,0 +1,1 @@
+"""The notebook library: slides, questions and images inside a notebook."""

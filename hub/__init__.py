@@ -1,0 +1,1 @@
+"""What every hub-managed process shares, and how the hub is put together."""

@@ -1,0 +1,1 @@
+"""Images, the collections they belong to, and who may see them."""

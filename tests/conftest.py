@@ -1,0 +1,33 @@
+"""Fixtures that every test may use, and the line that says which data ran."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def _shared_data() -> Path | None:
+    """The folder of real test images, where this machine has one."""
+    wanted = os.environ.get("THEATRUM_TEST_DATA", "../shared/data")
+    folder = (ROOT / wanted).resolve()
+    return folder if (folder / "wsi").is_dir() else None
+
+
+def pytest_report_header() -> str:
+    folder = _shared_data()
+    if folder is None:
+        return "test images: made in code only (THEATRUM_TEST_DATA names no folder)"
+    return f"test images: made in code, and the real ones of {folder}"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real slides and scans; tests that need it skip without it."""
+    folder = _shared_data()
+    if folder is None:
+        pytest.skip("no real test images: set THEATRUM_TEST_DATA to their folder")
+    return folder

@@ -1,0 +1,1 @@
+"""Pixels over HTTP: readers, pyramids, codecs and the Tornado application."""
