@@ -1,0 +1,65 @@
+"""Find and end the processes of an installation that have lost their hub.
+
+A hub that was killed leaves its services running. They are found by the variable
+`THEATRUM_INSTANCE`, which every process that the hub starts inherits. People's own
+servers are spared at a start, for the hub takes them up again, and ended at a stop.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+INSTANCE = "THEATRUM_INSTANCE"
+
+
+def instance(home: Path) -> str:
+    """The mark of the installation whose home is `home`."""
+    return hashlib.sha256(str(home.resolve()).encode()).hexdigest()[:16]
+
+
+def processes(home: Path) -> Iterator[tuple[psutil.Process, bool]]:
+    """Each process of the installation, and whether it belongs to a service."""
+    mark = instance(home)
+    ours = {os.getpid(), os.getppid()}
+    for process in psutil.process_iter():
+        if process.pid in ours:
+            continue
+        try:
+            environment = process.environ()
+        except (psutil.AccessDenied, psutil.NoSuchProcess, psutil.ZombieProcess):
+            continue
+        if environment.get(INSTANCE) == mark:
+            yield process, "JUPYTERHUB_SERVICE_NAME" in environment
+
+
+def end(home: Path, *, people: bool, patience_s: float = 1.0) -> int:
+    """End the installation's services, with `people` also people's servers.
+
+    Returns how many processes there were. Each is asked first and killed after
+    `patience_s` seconds.
+    """
+    found = [process for process, service in processes(home) if service or people]
+    for process in found:
+        _signal(process, "terminate")
+    _, alive = psutil.wait_procs(found, timeout=patience_s)
+    for process in alive:
+        _signal(process, "kill")
+    psutil.wait_procs(alive, timeout=patience_s)
+    return len(found)
+
+
+def _signal(process: psutil.Process, verb: str) -> None:
+    try:
+        getattr(process, verb)()
+    except psutil.NoSuchProcess:
+        return
+
+
+if __name__ == "__main__":
+    end(Path(sys.argv[1]), people=True)

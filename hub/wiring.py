@@ -1,0 +1,230 @@
+"""The services, groups and roles of an installation, as JupyterHub wants them.
+
+Rights are least and bound to groups, so that they change without a restart:
+everybody may use the catalogue, the courses and the dashboards, which then ask for
+the person's groups; only a course's teachers may enter its grading server.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from base64 import urlsafe_b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hub import settings as settings_module
+from hub.course import Course
+from hub.home import Home
+from hub.leftovers import INSTANCE, instance
+from hub.settings import ROOT, Settings
+from hub.system_accounts import SERVICES
+
+RESEARCHERS = "researchers"
+OPEN_TO_ALL = ("catalog", "courses", "voila")
+
+# JupyterHub's own records; it checks them when it reads them.
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Installation:
+    """All that the wiring follows from."""
+
+    settings: Settings
+    home: Home
+    courses: Sequence[Course]
+    ports: dict[str, int]
+    tile_key: bytes
+
+    @property
+    def local_url(self) -> str:
+        """The public address as processes on this machine reach it, ending in `/`."""
+        bind = self.settings.bind
+        host = "127.0.0.1" if bind in {"0.0.0.0", "", "::"} else bind  # noqa: S104
+        return f"http://{host}:{self.settings.port}{self.settings.base_url}"
+
+    def service_url(self, name: str) -> str:
+        return f"{self.local_url}services/{name}"
+
+    @property
+    def isolated(self) -> bool:
+        return self.settings.mode == "accounts"
+
+
+def port_names(courses: Sequence[Course]) -> list[str]:
+    """What needs a port of its own."""
+    return ["hub", "proxy", "tiles", *OPEN_TO_ALL, *(course.id for course in courses)]
+
+
+def kernel_environment(here: Installation) -> dict[str, str]:
+    """What the notebook library needs to find the services; no secret is in it."""
+    return {
+        INSTANCE: instance(here.home.root),
+        "THEATRUM_CATALOG_URL": here.service_url("catalog"),
+        "THEATRUM_COURSES_URL": here.service_url("courses"),
+        "JUPYTER_CONFIG_PATH": str(ROOT / "hub" / "jupyter"),
+    }
+
+
+def services(here: Installation) -> list[Record]:
+    """The hub-managed services, in the order in which they are started."""
+    tile_key = urlsafe_b64encode(here.tile_key).decode()
+    own = settings_module.as_environment(here.settings)
+    tiles = _service(
+        here,
+        "tiles",
+        [sys.executable, "-m", "tile_server", "hub"],
+        {
+            "THEATRUM_TILE_KEY": tile_key,
+            "THEATRUM_TILE_CACHE": str(here.home.cache / "tiles"),
+            "THEATRUM_TILE_CACHE_BYTES": str(here.settings.tile_cache_bytes),
+        },
+        display=False,
+    )
+    catalog = _service(
+        here,
+        "catalog",
+        [sys.executable, "-m", "services.catalog"],
+        {**own, "THEATRUM_TILE_KEY": tile_key},
+    )
+    courses = _service(here, "courses", [sys.executable, "-m", "services.courses"], own)
+    voila = _service(
+        here,
+        "voila",
+        [sys.executable, "-m", "services.dashboards", str(here.home.dashboards)],
+        kernel_environment(here) | {"HOME": str(here.home.dashboards)},
+        # A dashboard asks the catalogue in the name of the person who looks at it.
+        oauth_client_allowed_scopes=["access:services!service=catalog"],
+    )
+    culler = {
+        "name": "idle-culler",
+        "command": [
+            sys.executable,
+            "-m",
+            "jupyterhub_idle_culler",
+            f"--timeout={here.settings.idle_timeout_s}",
+        ],
+        "environment": {INSTANCE: instance(here.home.root)},
+    }
+    graders = [_grader(here, course) for course in here.courses]
+    return [tiles, catalog, courses, voila, *graders, culler]
+
+
+def _service(
+    here: Installation,
+    name: str,
+    command: list[str],
+    environment: dict[str, str],
+    **more: Any,  # Any: further entries of JupyterHub's record
+) -> Record:
+    return {
+        "name": name,
+        "url": f"http://127.0.0.1:{here.ports[name]}",
+        "command": command,
+        "cwd": str(ROOT),
+        "environment": {INSTANCE: instance(here.home.root), **environment},
+        "oauth_no_confirm": True,
+        **({"user": SERVICES} if here.isolated else {}),
+        **more,
+    }
+
+
+def _grader(here: Installation, course: Course) -> Record:
+    """The course's nbgrader server: formgrader for its teachers only."""
+    folder = here.home.courses / course.id
+    root_flag = ["--allow-root"] if os.geteuid() == 0 and not here.isolated else []
+    record = _service(
+        here,
+        course.id,
+        [
+            str(Path(sys.executable).with_name("jupyterhub-singleuser")),
+            f"--ServerApp.root_dir={folder}",
+            "--ServerApp.default_url=/formgrader",
+            *root_flag,
+        ],
+        kernel_environment(here)
+        | {
+            "HOME": str(folder),
+            "JUPYTERHUB_USER": course.account,
+            "THEATRUM_COURSE": course.id,
+            "THEATRUM_COURSE_DIR": str(folder),
+        },
+    )
+    record["cwd"] = str(folder)
+    if here.isolated:
+        record["user"] = course.account
+    return record
+
+
+def groups(here: Installation) -> dict[str, Record]:
+    """The groups that the courses name, and the demo's researchers."""
+    found: dict[str, Record] = {
+        RESEARCHERS: {"users": ["researcher"] if here.settings.demo else []}
+    }
+    for course in here.courses:
+        found[course.student_group] = {"users": list(course.students)}
+        found[course.teacher_group] = {"users": list(course.teachers)}
+    return found
+
+
+def roles(here: Installation) -> list[Record]:
+    """Who may do what. To name a built-in role replaces it: its own scopes stay."""
+    everybody = [f"access:services!service={name}" for name in OPEN_TO_ALL]
+    seen = [f"read:services!service={course.id}" for course in here.courses]
+    found: list[Record] = [
+        {
+            "name": "user",
+            "description": "Everybody: the own server, and the services open to all",
+            "scopes": ["self", *everybody],
+        },
+        {
+            "name": "server",
+            "description": "What a notebook server may do in its owner's name",
+            "scopes": [
+                "users:activity!user",
+                "access:servers!server",
+                "read:users:groups!user",
+                *everybody,
+                "list:services",
+                *seen,
+            ],
+        },
+        {
+            "name": "idle-culler",
+            "scopes": ["list:users", "read:users:activity", "delete:servers"],
+            "services": ["idle-culler"],
+        },
+    ]
+    found.extend(_course_role(course) for course in here.courses)
+    found.extend(_grader_role(course) for course in here.courses)
+    return found
+
+
+def _course_role(course: Course) -> Record:
+    return {
+        "name": f"teachers-{course.id.replace('_', '-')}",
+        "description": f"Teachers of {course.title}: its grading server",
+        "scopes": [f"access:services!service={course.id}"],
+        "groups": [course.teacher_group],
+    }
+
+
+def _grader_role(course: Course) -> Record:
+    """What nbgrader's own sign-in plug-in asks the hub, for this course only."""
+    group = course.student_group
+    return {
+        "name": f"grader-{course.id.replace('_', '-')}",
+        "description": f"The grading server of {course.title}",
+        "scopes": [
+            "access:services!service=catalog",
+            "access:services!service=courses",
+            f"list:users!group={group}",
+            f"read:users!group={group}",
+            f"list:groups!group={group}",
+            f"groups!group={group}",
+        ],
+        "services": [course.id],
+    }

@@ -1,0 +1,28 @@
+"""What can go wrong in the catalogue, and how it is answered over HTTP."""
+
+from __future__ import annotations
+
+from hub.signin import NotSignedInError
+
+
+class CatalogError(Exception):
+    """Base of all errors of the catalogue."""
+
+
+class NoSuchImageError(CatalogError):
+    """The image is absent, or not the asker's to see: both are answered alike."""
+
+
+class ImageGoneError(CatalogError):
+    """The image is registered, but its file cannot be read."""
+
+
+class BadNameError(CatalogError):
+    """A name cannot be used for a collection or an image."""
+
+
+STATUS: dict[type[Exception], tuple[int, str]] = {
+    NotSignedInError: (403, "Sign in at the hub, or send a hub token."),
+    NoSuchImageError: (404, "Check the image's name, or ask who owns it for access."),
+    ImageGoneError: (410, "Tell whoever keeps the slides that this file is gone."),
+}

@@ -1,0 +1,184 @@
+"""The catalogue's work on its database: register, find what may be seen, share.
+
+A person sees the collections that name one of their groups. A course's grading
+server sees what the course's teachers see, for it runs the students' notebooks.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session, joinedload
+from tile_server.view import describe
+
+from hub.database import migrate, open_engine
+from hub.home import Home
+from hub.signin import Person
+from services.catalog.errors import BadNameError, ImageGoneError, NoSuchImageError
+from services.catalog.models import Collection, CollectionGroup, Image
+from tile_server.errors import TileServerError
+from tile_server.readers import open_slide
+from tile_server.versions import file_version
+
+log = logging.getLogger(__name__)
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_NOT_IN_NAME = re.compile(r"[^a-z0-9._-]+")
+
+
+def open_store(home: Home) -> Engine:
+    """The catalogue's database, with the newest schema."""
+    engine = open_engine(home.catalog_db)
+    migrations = Path(__file__).parent / "migrations"
+    migrate(engine, migrations, home.catalog_db.with_suffix(".lock"))
+    return engine
+
+
+def groups_of(person: Person) -> frozenset[str]:
+    """The groups whose collections the asker may see."""
+    if person.kind == "service":
+        return frozenset({f"formgrade-{person.name}"})
+    return person.groups
+
+
+def visible(
+    session: Session, person: Person, *, collection: str | None = None
+) -> Sequence[Image]:
+    """The images that the asker may see, by collection and name."""
+    query = (
+        select(Image)
+        .join(Image.collection)
+        .where(
+            Collection.id.in_(
+                select(CollectionGroup.collection_id).where(
+                    CollectionGroup.group.in_(groups_of(person))
+                )
+            )
+        )
+        .options(joinedload(Image.collection))
+        .order_by(Collection.name, Image.name)
+    )
+    if collection is not None:
+        query = query.where(Collection.name == collection)
+    return session.scalars(query).all()
+
+
+def find(session: Session, person: Person, image_id: str) -> Image:
+    """The image, where it is there and the asker may see it.
+
+    Raises
+    ------
+    NoSuchImageError
+        Where it is not; nothing tells which of the two.
+    """
+    image = session.get(Image, image_id, options=[joinedload(Image.collection)])
+    if image is None or not groups_of(person) & {
+        entry.group for entry in image.collection.groups
+    }:
+        raise NoSuchImageError(f"there is no image {image_id} that you may see")
+    return image
+
+
+def refresh(session: Session, image: Image) -> None:
+    """Take note of a file that was replaced: its version and geometry.
+
+    Raises
+    ------
+    ImageGoneError
+        Where the file is missing or no longer readable.
+    """
+    path = Path(image.path)
+    try:
+        version = file_version(path)
+        if version == image.version:
+            return
+        with open_slide(path) as slide:
+            image.geometry = describe(slide)
+    except (OSError, TileServerError) as err:
+        log.warning("image %s cannot be read: %s", image.id, type(err).__name__)
+        raise ImageGoneError(
+            f"the file of image {image.id} is missing or cannot be read"
+        ) from err
+    image.version = version
+    session.commit()
+
+
+def add_image(session: Session, collection: Collection, path: Path) -> Image:
+    """Register a slide, or take note of a change where it is registered already.
+
+    Raises
+    ------
+    TileServerError
+        Where the file is no slide that can be read; nothing is registered then.
+    """
+    path = path.resolve()
+    version = file_version(path)
+    with open_slide(path) as slide:
+        geometry = describe(slide)
+    image = session.scalar(
+        select(Image).where(
+            Image.collection_id == collection.id, Image.path == str(path)
+        )
+    )
+    if image is None:
+        image = Image(
+            collection=collection,
+            path=str(path),
+            name=_free_name(session, collection, path),
+            title=path.stem.replace("_", " "),
+        )
+        session.add(image)
+    image.version = version
+    image.geometry = geometry
+    session.commit()
+    return image
+
+
+def _free_name(session: Session, collection: Collection, path: Path) -> str:
+    """A name for the file's image that the collection does not use yet."""
+    stem = _NOT_IN_NAME.sub("-", path.stem.lower()).strip("-._")[:48] or "image"
+    used = set(
+        session.scalars(select(Image.name).where(Image.collection_id == collection.id))
+    )
+    number = 2
+    name = stem
+    while name in used:
+        name = f"{stem}-{number}"
+        number += 1
+    return name
+
+
+def ensure_collection(
+    session: Session, name: str, groups: Sequence[str] = ()
+) -> Collection:
+    """The collection of that name, made where missing, open to `groups` as well."""
+    if not _NAME.fullmatch(name):
+        raise BadNameError(
+            f"{name!r} cannot name a collection: use up to 64 small letters, digits, "
+            "dots, hyphens and underscores, a letter or digit first"
+        )
+    collection = session.scalar(select(Collection).where(Collection.name == name))
+    if collection is None:
+        collection = Collection(name=name)
+        session.add(collection)
+    known = {entry.group for entry in collection.groups}
+    collection.groups.extend(
+        CollectionGroup(group=group) for group in groups if group not in known
+    )
+    session.commit()
+    return collection
+
+
+def close_collection(session: Session, name: str, groups: Sequence[str]) -> None:
+    """Take the right to see a collection from `groups`."""
+    collection = session.scalar(select(Collection).where(Collection.name == name))
+    if collection is None:
+        return
+    collection.groups = [
+        entry for entry in collection.groups if entry.group not in set(groups)
+    ]
+    session.commit()

@@ -1,0 +1,1 @@
+"""Courses: what is released to students, handed in by them and given back."""

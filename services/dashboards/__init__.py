@@ -1,0 +1,1 @@
+"""Published Voilà dashboards behind hub sign-in."""

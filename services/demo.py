@@ -1,0 +1,105 @@
+"""Builds the demo: the slide, its place in the catalogue, the course, the dashboard.
+
+Each step looks whether its result is there already, so a build that was cut off goes
+on where it stopped, and a second start takes no time.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress
+from sqlalchemy.orm import Session
+
+from hub import course as course_file
+from hub import demo_signin, demo_slide
+from hub.course import Course
+from hub.home import Home
+from hub.settings import ROOT, load
+from hub.wiring import RESEARCHERS
+from services.catalog import store
+from services.courses.exchange import Exchange
+from services.courses.packages import pack
+
+COURSE = ROOT / "notebooks" / "courses" / "histology101"
+DASHBOARDS = ROOT / "notebooks" / "dashboards"
+
+console = Console(highlight=False)
+
+
+def build(home: Home) -> None:
+    """Build what is missing of the demo in `home`."""
+    home.prepare()
+    demo_signin.passwords(home.demo_accounts)
+    course = course_file.read(COURSE / "course.toml")
+    slide = home.images / f"{course.image}.svs"
+    if not slide.exists():
+        _build_slide(slide)
+    _register(home, course, slide)
+    if not (home.courses / course.id / "course.toml").exists():
+        _install_course(home, course)
+    for notebook in DASHBOARDS.glob("*.ipynb"):
+        shutil.copyfile(notebook, home.dashboards / notebook.name)
+
+
+def _build_slide(slide: Path) -> None:
+    with Progress(console=console) as bar:
+        task = bar.add_task("Building the demo slide", total=1.0)
+        demo_slide.build(slide, lambda done: bar.update(task, completed=done))
+
+
+def _register(home: Home, course: Course, slide: Path) -> None:
+    engine = store.open_store(home)
+    with Session(engine) as session:
+        collection = store.ensure_collection(
+            session,
+            course.collection,
+            (course.student_group, course.teacher_group, RESEARCHERS),
+        )
+        store.add_image(session, collection, slide)
+    engine.dispose()
+
+
+def _install_course(home: Home, course: Course) -> None:
+    """Set the course up as its teacher would: generate and release its assignments."""
+    console.print(f"Setting up the course {course.title} ...")
+    target = home.courses / course.id
+    staging = target.with_name(f".{course.id}.new")
+    shutil.rmtree(staging, ignore_errors=True)
+    shutil.copytree(COURSE, staging)
+    environment = os.environ | {
+        "JUPYTER_CONFIG_PATH": str(ROOT / "hub" / "jupyter"),
+        "JUPYTER_CONFIG_DIR": str(staging / ".jupyter"),
+        "THEATRUM_COURSE": course.id,
+        "THEATRUM_COURSE_DIR": str(staging),
+    }
+    table = tomllib.loads((COURSE / "course.toml").read_text("utf-8"))
+    for assignment in table["assignments"]:
+        name = assignment["name"]
+        done = subprocess.run(
+            [sys.executable, "-m", "nbgrader", "generate_assignment", name, "--create"],
+            cwd=staging,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            console.print(done.stderr, markup=False)
+            raise SystemExit(
+                f"The assignment {name} could not be generated; see above."
+            )
+        Exchange(home.exchange).release(
+            course.id, name, pack(staging / "release" / name), force=True
+        )
+    staging.rename(target)
+
+
+if __name__ == "__main__":
+    build(Home(load().home))
