@@ -21,6 +21,7 @@ chosen = settings.load()
 home = Home(chosen.home)
 home.prepare()
 leftovers.end(home.root, people=False)
+os.environ[leftovers.INSTANCE] = leftovers.instance(home.root)
 courses = course.installed(home.courses)
 here = wiring.Installation(
     settings=chosen,

@@ -291,6 +291,7 @@ class Hub:
         self._log = self._home / "logs" / "hub.log"
         self._process: subprocess.Popen[bytes] | None = None
         self._stopping = False
+        self._ready = False
         bind = settings["bind"]
         host = "127.0.0.1" if bind in {"0.0.0.0", "::"} else bind  # noqa: S104
         self._url = f"http://{host}:{settings['port']}{settings['base_url']}"
@@ -303,6 +304,7 @@ class Hub:
             self._start()
             if not self._wait_until_ready():
                 return 1
+            self._ready = True
             self._greet(time.monotonic() - began)
             return self._wait_for_end()
         except Stopped:
@@ -338,7 +340,7 @@ class Hub:
             if answers(self._url + waited_for[0]):
                 waited_for.pop(0)
             else:
-                time.sleep(0.1)
+                time.sleep(0.25)
         return True
 
     def _service_pages(self) -> list[str]:
@@ -383,8 +385,8 @@ class Hub:
         """Stop the hub, then whatever outlived it."""
         if self._process is None:
             return
-        was_running = self._process.poll() is None
-        if was_running:
+        crashed = self._ready and self._process.poll() is not None
+        if self._process.poll() is None:
             print("Stopping ...", flush=True)
             self._process.terminate()
             with suppress(subprocess.TimeoutExpired):
@@ -392,8 +394,8 @@ class Hub:
         if self._process.poll() is None:
             self._process.kill()
         # A hub that died leaves people's servers for the next one to take up again.
-        if was_running:
-            subprocess.call([PYTHON, "-m", "hub.leftovers", self._home], cwd=ROOT)
+        spare = ["--spare-people"] if crashed else []
+        subprocess.call([PYTHON, "-m", "hub.leftovers", self._home, *spare], cwd=ROOT)
 
 
 class Stopped(BaseException):

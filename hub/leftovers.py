@@ -24,7 +24,7 @@ def instance(home: Path) -> str:
 
 
 def processes(home: Path) -> Iterator[tuple[psutil.Process, bool]]:
-    """Each process of the installation, and whether it belongs to a service."""
+    """Each process of the installation, and whether it serves one person."""
     mark = instance(home)
     ours = {os.getpid(), os.getppid()}
     for process in psutil.process_iter():
@@ -35,16 +35,17 @@ def processes(home: Path) -> Iterator[tuple[psutil.Process, bool]]:
         except (psutil.AccessDenied, psutil.NoSuchProcess, psutil.ZombieProcess):
             continue
         if environment.get(INSTANCE) == mark:
-            yield process, "JUPYTERHUB_SERVICE_NAME" in environment
+            service = "JUPYTERHUB_SERVICE_NAME" in environment
+            yield process, "JUPYTERHUB_USER" in environment and not service
 
 
 def end(home: Path, *, people: bool, patience_s: float = 1.0) -> int:
-    """End the installation's services, with `people` also people's servers.
+    """End the proxy and the services, with `people` also people's servers.
 
     Returns how many processes there were. Each is asked first and killed after
     `patience_s` seconds.
     """
-    found = [process for process, service in processes(home) if service or people]
+    found = [process for process, person in processes(home) if people or not person]
     for process in found:
         _signal(process, "terminate")
     _, alive = psutil.wait_procs(found, timeout=patience_s)
@@ -62,4 +63,4 @@ def _signal(process: psutil.Process, verb: str) -> None:
 
 
 if __name__ == "__main__":
-    end(Path(sys.argv[1]), people=True)
+    end(Path(sys.argv[1]), people=sys.argv[2:] != ["--spare-people"])

@@ -17,7 +17,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+)
 from pydantic_settings import SettingsConfigDict as Config
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -89,14 +93,14 @@ class Settings(BaseSettings):
     @classmethod
     def settings_customise_sources(
         cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003
+        settings_cls: type[BaseSettings],  # noqa: ARG003 (the framework's)
         init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 (the framework's)
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The environment is stronger than the file, which comes as arguments."""
-        return env_settings, init_settings
+        """Only what `load` gives, which reads the file and the environment itself."""
+        return (init_settings,)
 
 
 def load(environment: Mapping[str, str] = os.environ) -> Settings:
@@ -112,8 +116,10 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:
         environment.get(PREFIX + "HOME") or Settings.model_fields["home"].default
     )
     file = home / "theatrum.toml"
+    variables = EnvSettingsSource(Settings)
+    variables.env_vars = {name.lower(): value for name, value in environment.items()}
     try:
-        settings = Settings(**_read(file))
+        settings = Settings(**(_read(file) | variables()))
     except ValidationError as err:
         raise SettingsError(_sentences(err, file, environment)) from err
     return settings.model_copy(update={"home": settings.home.expanduser().absolute()})
