@@ -1,0 +1,46 @@
+"""The Tornado application: the routes of one tile service, and its log lines."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Sequence
+
+from tornado import web
+from tornado.routing import URLSpec
+
+from tile_server.address import normal_base
+from tile_server.handlers import NotFound, routes
+from tile_server.service import TileService
+
+log = logging.getLogger(__name__)
+
+
+def make_application(
+    service: TileService, more_routes: Sequence[URLSpec] = ()
+) -> web.Application:
+    """The application of `service`, which the caller stops."""
+    return web.Application(
+        [*more_routes, *routes(normal_base(service.settings.base))],
+        default_handler_class=NotFound,
+        log_function=_log_request,
+        service=service,
+    )
+
+
+def _log_request(handler: web.RequestHandler) -> None:
+    """One line a request at debug level; an address holds a token, so none is shown."""
+    if not log.isEnabledFor(logging.DEBUG) and handler.get_status() < 500:
+        return
+    token = handler.path_args[0] if handler.path_args else ""
+    who = hashlib.blake2b(token.encode(), digest_size=4).hexdigest() if token else "-"
+    level = logging.ERROR if handler.get_status() >= 500 else logging.DEBUG
+    log.log(
+        level,
+        "%s %s token %s: %d in %.1f ms",
+        handler.request.method,
+        type(handler).__name__,
+        who,
+        handler.get_status(),
+        1000 * handler.request.request_time(),
+    )

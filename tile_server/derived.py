@@ -1,0 +1,134 @@
+"""Tiles that cost work, kept: the newest in memory, more of them on disk.
+
+Only made tiles come here; reading a stored tile again is cheaper than looking it up.
+The disk part is a `diskcache` with a byte budget, safe between processes. A key names
+the slide by path and version together, hashed: two files can share a version, and paths
+do not belong into a cache's folder. A token is never part of a key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import sqlite3
+import threading
+from collections import OrderedDict
+from concurrent.futures import Future
+from pathlib import Path
+
+import diskcache
+
+from tile_server.pyramid import JPEG, PNG, Keep, Make, Tile
+
+log = logging.getLogger(__name__)
+
+# Raised when the same address would give other bytes (quality, filling, filter).
+VARIANT = "1"
+_PNG_START = b"\x89PNG"
+
+
+class DerivedTiles:
+    """The store of made tiles; may be used from several threads."""
+
+    def __init__(self, folder: Path, *, disk_bytes: int, memory_bytes: int) -> None:
+        """Keep up to `disk_bytes` in `folder` and up to `memory_bytes` in memory.
+
+        Each budget costs what it says; a smaller one costs more repeated work.
+        """
+        self._disk = diskcache.Cache(
+            str(folder),
+            size_limit=disk_bytes,
+            eviction_policy="least-recently-stored",
+        )
+        self._memory_bytes = memory_bytes
+        self._recent: OrderedDict[str, Tile] = OrderedDict()
+        self._recent_bytes = 0
+        self._flights: dict[str, Future[Tile]] = {}
+        self._lock = threading.Lock()
+
+    def recent(self, key: str) -> Tile | None:
+        """The tile if it is in memory; never waits."""
+        with self._lock:
+            tile = self._recent.get(key)
+            if tile is not None:
+                self._recent.move_to_end(key)
+            return tile
+
+    def keeper(self, slide_key: str) -> Keep:
+        """The `Keep` of one slide, for its pyramid."""
+
+        def keep(key: tuple[int, int, int], make: Make) -> Tile:
+            return self.tile(tile_key(slide_key, *key), make)
+
+        return keep
+
+    def tile(self, key: str, make: Make) -> Tile:
+        """The tile of `key`, made by `make` if it is not kept.
+
+        Threads that ask for the same key at once wait for the first of them. A tile is
+        only ever made from finer ones, so these waits form no circle.
+        """
+        tile = self.recent(key)
+        if tile is not None:
+            return tile
+        with self._lock:
+            flight = self._flights.get(key)
+            if flight is None:
+                own: Future[Tile] = Future()
+                self._flights[key] = own
+        if flight is not None:
+            return flight.result()
+        try:
+            tile = self._load(key)
+            if tile is None:
+                tile = make()
+                self._save(key, tile)
+            self._remember(key, tile)
+            own.set_result(tile)
+        except BaseException as error:
+            own.set_exception(error)
+            raise
+        finally:
+            with self._lock:
+                del self._flights[key]
+        return tile
+
+    def close(self) -> None:
+        self._disk.close()
+
+    def _load(self, key: str) -> Tile | None:
+        try:
+            body = self._disk.get(key)
+        except (OSError, sqlite3.Error, diskcache.Timeout) as error:
+            log.warning("the tile cache cannot be read: %s", error)
+            return None
+        if not isinstance(body, bytes):
+            return None
+        return Tile(body, PNG if body.startswith(_PNG_START) else JPEG)
+
+    def _save(self, key: str, tile: Tile) -> None:
+        try:
+            self._disk.set(key, tile.body)
+        except (OSError, sqlite3.Error, diskcache.Timeout) as error:
+            # A full disk must not stop anyone from looking at slides.
+            log.warning("the tile cache cannot be written: %s", error)
+
+    def _remember(self, key: str, tile: Tile) -> None:
+        with self._lock:
+            before = self._recent.pop(key, None)
+            self._recent_bytes += len(tile.body) - (len(before.body) if before else 0)
+            self._recent[key] = tile
+            while self._recent_bytes > self._memory_bytes:
+                _, oldest = self._recent.popitem(last=False)
+                self._recent_bytes -= len(oldest.body)
+
+
+def slide_key(path: str, version: str) -> str:
+    """What stands for one version of one slide in a key."""
+    text = f"{version}\0{path}".encode("utf-8", "surrogateescape")
+    return hashlib.blake2b(text, digest_size=16).hexdigest()
+
+
+def tile_key(slide: str, k: int, t_x: int, t_y: int) -> str:
+    """The key of a tile of rung k."""
+    return f"{slide}/{k}/{t_x}/{t_y}/{VARIANT}"

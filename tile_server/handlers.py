@@ -1,0 +1,255 @@
+"""The HTTP routes: they parse, call and answer, and hold no state.
+
+Everything of one slide lies under `s/<token>/`; the token is the right to see it.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import numpy as np
+from tornado import web
+from tornado.routing import URLSpec
+
+from tile_server import codecs, problems
+from tile_server.derived import VARIANT
+from tile_server.errors import (
+    BadRequest,
+    OutsideTheGrid,
+    TileServerError,
+)
+from tile_server.pixels import Pixels
+from tile_server.regions import Box, downsample_of, read_region, thumbnail
+from tile_server.service import TileService
+from tile_server.view import associated_names, describe
+
+# The address holds the version, so what it gives never changes; it also holds the right
+# to see it, so only the visitor's own browser may keep it.
+_FOR_EVER = "private, max-age=31536000, immutable"
+_THUMBNAIL_PX = range(1, 2049)
+
+
+def routes(base: str) -> list[URLSpec]:
+    """The routes under `base`, which starts and ends with a slash."""
+    token = f"{base}s/([A-Za-z0-9_-]+)"
+    number = r"(\d{1,9})"
+    table: list[tuple[str, type[web.RequestHandler]]] = [
+        (f"{token}/{number}/{number}/{number}", TileHandler),
+        (f"{token}/view.json", ViewHandler),
+        (f"{token}/region", RegionHandler),
+        (f"{token}/thumbnail", ThumbnailHandler),
+        (f"{token}/associated/([^/]+)", AssociatedHandler),
+        (f"{base}health", HealthHandler),
+    ]
+    return [web.url(pattern, handler) for pattern, handler in table]
+
+
+class Handler(web.RequestHandler):
+    """What all answers share: their headers, and errors as problem documents."""
+
+    SUPPORTED_METHODS = ("GET", "HEAD")
+
+    @property
+    def service(self) -> TileService:
+        return cast(TileService, self.settings["service"])
+
+    def set_default_headers(self) -> None:
+        self.clear_header("Server")
+        self.set_header("X-Content-Type-Options", "nosniff")
+        self.set_header("Referrer-Policy", "no-referrer")
+        self.set_header("Cache-Control", "no-store")
+        policy = self.service.settings.resource_policy
+        self.set_header("Cross-Origin-Resource-Policy", policy)
+
+    async def head(self, *args: str) -> None:
+        answer = self.get(*args)
+        if answer is not None:
+            await answer
+
+    def compute_etag(self) -> None:
+        """No hash of the body: what has an ETag is named by its address."""
+        return
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        error = kwargs.get("exc_info", (None, None, None))[1]
+        if isinstance(error, TileServerError):
+            kind, detail = problems.kind_of(error), str(error)
+        else:
+            kind, detail = problems.plain_kind(status_code), ""
+            if isinstance(error, web.HTTPError) and error.log_message:
+                detail = error.log_message
+        self.set_status(kind.status)
+        if kind.status == 405:
+            self.set_header("Allow", ", ".join(self.SUPPORTED_METHODS))
+        self.set_header("Content-Type", problems.MEDIA_TYPE)
+        self.finish(problems.document(kind, detail))
+
+    def log_exception(self, kind: Any, error: Any, trace: Any) -> None:  # as Tornado's
+        """What was refused on purpose is an answer, not an event for the log."""
+        if not isinstance(error, TileServerError | web.HTTPError):
+            super().log_exception(kind, error, trace)
+
+    def finish(self, chunk: str | bytes | dict[str, Any] | None = None) -> Any:
+        spent_ms = 1000 * self.request.request_time()
+        self.add_header("Server-Timing", f"total;dur={spent_ms:.3f}")
+        return super().finish(chunk)
+
+    def unchanged(self, etag: str) -> bool:
+        """Give the answer its ETag; True where the browser has it, which ends it."""
+        self.set_header("ETag", f'"{etag}"')
+        self.set_header("Cache-Control", _FOR_EVER)
+        if self.check_etag_header():
+            self.set_status(304)
+            self.finish()
+            return True
+        return False
+
+    def number(self, name: str, default: float | None = None) -> float:
+        """A finite number of the query."""
+        text = self.get_query_argument(name, None)
+        if text is None:
+            if default is None:
+                raise BadRequest(f"{name} is missing.")
+            return default
+        try:
+            value = float(text)
+        except ValueError:
+            raise BadRequest(f"{name} must be a number.") from None
+        if not math.isfinite(value) or abs(value) > 2**40:
+            raise BadRequest(f"{name} is out of range.")
+        return value
+
+    def whole_number(self, name: str, allowed: range, default: int) -> int:
+        value = self.number(name, default)
+        if value != int(value) or int(value) not in allowed:
+            raise BadRequest(
+                f"{name} must be a whole number from {allowed[0]} to {allowed[-1]}."
+            )
+        return int(value)
+
+
+class TileHandler(Handler):
+    async def get(self, token: str, z: str, x: str, y: str) -> None:
+        service = self.service
+        capability = service.capability(token)
+        t_x, t_y = int(x), int(y)
+        slide = service.slides.ready(capability)
+        if slide is None:
+            async with service.slides.hold(capability):
+                await self.get(token, z, x, y)
+            return
+        rung = slide.pyramid.ladder.tile_rung(int(z), t_x, t_y)
+        if self.unchanged(f"{slide.version}-{rung.k}-{t_x}-{t_y}-{VARIANT}"):
+            return
+        tile = slide.pyramid.stored_tile(rung, t_x, t_y)
+        kind = "stored"
+        if tile is None:
+            kind = "made"
+            slide.take()
+            try:
+                tile = await service.made_tile(slide, rung, t_x, t_y)
+            finally:
+                slide.let_go()
+        self.set_header("Content-Type", tile.media_type)
+        self.add_header("Server-Timing", kind)
+        self.finish(tile.body)
+
+
+class ViewHandler(Handler):
+    async def get(self, token: str) -> None:
+        capability = self.service.capability(token)
+        async with self.service.slides.hold(capability) as slide:
+            view = describe(slide.pyramid.reader, label=capability.label)
+        ends = datetime.fromtimestamp(capability.expires, UTC)
+        self.set_header("Content-Type", "application/json")
+        self.finish(
+            json.dumps(view | {"version": slide.version, "expires": ends.isoformat()})
+        )
+
+
+class RegionHandler(Handler):
+    async def get(self, token: str) -> None:
+        capability = self.service.capability(token)
+        box = Box(
+            self.number("x"),
+            self.number("y"),
+            self.number("width"),
+            self.number("height"),
+        )
+        if box.width <= 0 or box.height <= 0:
+            raise BadRequest("width and height must be more than 0.")
+        form = self.get_query_argument("format", "npy")
+        if form not in _ENCODERS:
+            raise BadRequest(f"format must be one of {', '.join(_ENCODERS)}.")
+        media_type, encode = _ENCODERS[form]
+        mpp = None
+        if self.get_query_argument("mpp", None) is not None:
+            mpp = self.number("mpp")
+            if mpp <= 0:
+                raise BadRequest("mpp must be more than 0.")
+        async with self.service.slides.hold(capability) as slide:
+            pyramid = slide.pyramid
+            level = None
+            if self.get_query_argument("level", None) is not None:
+                allowed = range(pyramid.ladder.n + 1)
+                level = self.whole_number("level", allowed, 0)
+            scale = downsample_of(pyramid.reader.facts, level=level, mpp=mpp)
+            body = await self.service.compute(
+                lambda: encode(read_region(pyramid, box, scale))
+            )
+        self.set_header("Content-Type", media_type)
+        self.finish(body)
+
+
+class ThumbnailHandler(Handler):
+    async def get(self, token: str) -> None:
+        capability = self.service.capability(token)
+        longest = self.whole_number("size", _THUMBNAIL_PX, 256)
+        async with self.service.slides.hold(capability) as slide:
+            if self.unchanged(f"{slide.version}-thumbnail-{longest}-{VARIANT}"):
+                return
+            pyramid = slide.pyramid
+            body = await self.service.compute(lambda: thumbnail(pyramid, longest))
+        self.set_header("Content-Type", "image/jpeg")
+        self.finish(body)
+
+
+class AssociatedHandler(Handler):
+    async def get(self, token: str, name: str) -> None:
+        capability = self.service.capability(token)
+        async with self.service.slides.hold(capability) as slide:
+            reader = slide.pyramid.reader
+            if name not in associated_names(reader, label=capability.label):
+                raise OutsideTheGrid("This slide has no such image.")
+            body = await self.service.compute(
+                lambda: codecs.encode_jpeg(reader.associated_image(name))
+            )
+        self.set_header("Content-Type", "image/jpeg")
+        self.finish(body)
+
+
+class HealthHandler(Handler):
+    def get(self) -> None:
+        self.finish({"status": "ok"})
+
+
+class NotFound(Handler):
+    def prepare(self) -> None:
+        raise web.HTTPError(404)
+
+
+def _npy(pixels: Pixels) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, pixels, allow_pickle=False)
+    return buffer.getvalue()
+
+
+_ENCODERS = {
+    "npy": ("application/octet-stream", _npy),
+    "png": ("image/png", codecs.encode_png),
+    "jpg": ("image/jpeg", codecs.encode_jpeg),
+}

@@ -1,0 +1,17 @@
+"""The picture types that readers, codecs and pyramids share."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+# (height, width, 3), RGB.
+Pixels = npt.NDArray[np.uint8]
+Colour = tuple[int, int, int]
+
+
+def plain(width: int, height: int, colour: Colour) -> Pixels:
+    """A picture of one colour."""
+    pixels = np.empty((height, width, 3), np.uint8)
+    pixels[:] = colour
+    return pixels

@@ -1,0 +1,218 @@
+"""Tiles of a slide's ladder: passed through, filled at the edge, or composed.
+
+* A tile inside a stored JPEG level leaves as the file has it.
+* A tile at the right or bottom edge holds rubbish past the picture, and a map stretches
+  a smaller picture to a whole tile. So it is decoded, the rubbish is painted over with
+  the background, and it leaves without loss (PNG): its valid pixels stay the file's.
+* A tile of a level that must be decoded anyway leaves as JPEG.
+* A tile of a rung that is not in the file is composed from up to 64 tiles of a finer
+  one, each made smaller while it is decoded; farther up, from composed tiles.
+
+All of it may be called from several threads. What costs work goes through `keep`, which
+stores a tile by its address and makes sure that two threads never make the same one.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from PIL import Image
+
+from tile_server import codecs
+from tile_server.errors import DamagedTile, Stopped
+from tile_server.ladder import Ladder, Rung, build
+from tile_server.pixels import Colour, Pixels, plain
+from tile_server.readers.protocol import Level, Reader
+
+log = logging.getLogger(__name__)
+
+JPEG, PNG = "image/jpeg", "image/png"
+# libjpeg makes a picture up to 8 times smaller while decoding.
+_LONGEST_JPEG = 3
+# Other formats are decoded in full: a quarter each way is 16 tiles' worth of pixels.
+_LONGEST_OTHER = 2
+# A damaged tile within a composed one: clearly neither tissue nor glass.
+_DAMAGED: Colour = (128, 128, 128)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """An encoded tile and its media type."""
+
+    body: bytes
+    media_type: str
+
+
+Make = Callable[[], Tile]
+
+
+class Keep(Protocol):
+    """Gives the tile of a key, and makes it when it is not kept yet."""
+
+    def __call__(self, key: tuple[int, int, int], make: Make) -> Tile: ...
+
+
+def keep_nothing(key: tuple[int, int, int], make: Make) -> Tile:  # noqa: ARG001
+    """A `Keep` for short uses: every tile is made anew."""
+    return make()
+
+
+class Pyramid:
+    """The ladder's tiles of one open slide."""
+
+    def __init__(
+        self,
+        reader: Reader,
+        *,
+        keep: Keep = keep_nothing,
+        stopping: threading.Event | None = None,
+    ) -> None:
+        """Read from `reader`, which stays the caller's.
+
+        `keep` is asked for every tile that costs work, by (k, x, y); when `stopping` is
+        set, work in progress ends with `Stopped`.
+        """
+        self.reader = reader
+        self.ladder: Ladder = build(reader.levels)
+        self._keep = keep
+        self._stopping = stopping or threading.Event()
+        encoded = reader.levels[0].encoded
+        self._longest = _LONGEST_JPEG if encoded else _LONGEST_OTHER
+
+    def stored_tile(self, rung: Rung, t_x: int, t_y: int) -> Tile | None:
+        """The file's own tile, undecoded, or None where there is none that can leave.
+
+        Costs one read, so it may be called on an event loop. Raises DamagedTile.
+        """
+        if rung.level is None or not self._gives_jpeg_tiles(rung):
+            return None
+        if not _is_inside(self.reader.levels[rung.level], t_x, t_y):
+            return None
+        stream = self.reader.encoded_tile(rung.level, t_x, t_y)
+        return None if stream is None else Tile(stream, JPEG)
+
+    def tile(self, rung: Rung, t_x: int, t_y: int) -> Tile:
+        """Any tile of the grid; may decode, compose and wait. Raises DamagedTile."""
+        stored = self.stored_tile(rung, t_x, t_y)
+        if stored is not None:
+            return stored
+        return self._keep((rung.k, t_x, t_y), lambda: self._make(rung, t_x, t_y))
+
+    def check_stopping(self) -> None:
+        """Raise Stopped when the service is stopping; long work calls it often."""
+        if self._stopping.is_set():
+            raise Stopped("The tile service is stopping.")
+
+    def _make(self, rung: Rung, t_x: int, t_y: int) -> Tile:
+        self.check_stopping()
+        if rung.level is None:
+            return Tile(codecs.encode_jpeg(self._compose(rung, t_x, t_y)), JPEG)
+        if self._gives_jpeg_tiles(rung):
+            return self._edge_or_blank(rung, rung.level, t_x, t_y)
+        edge = self.ladder.tile
+        pixels = self.reader.read(rung.level, t_x * edge, t_y * edge, (edge, edge))
+        return Tile(codecs.encode_jpeg(pixels), JPEG)
+
+    def _edge_or_blank(self, rung: Rung, level: int, t_x: int, t_y: int) -> Tile:
+        """A tile of a JPEG level that cannot leave as it is."""
+        edge, shape = self.ladder.tile, self.reader.levels[level]
+        pixels = plain(edge, edge, self.reader.facts.background)
+        if t_x < shape.columns and t_y < shape.rows:
+            stream = self.reader.encoded_tile(level, t_x, t_y)
+            if stream is None and rung.k > 0:
+                # Aperio leaves single tiles out of coarse levels: the finer have them.
+                return Tile(codecs.encode_jpeg(self._compose(rung, t_x, t_y)), JPEG)
+            if stream is not None:
+                width = min(edge, shape.width - t_x * edge)
+                height = min(edge, shape.height - t_y * edge)
+                valid = codecs.decode_jpeg(stream)[:height, :width]
+                pixels[:height, :width] = valid
+        return Tile(codecs.encode_png(pixels), PNG)
+
+    def _compose(self, rung: Rung, t_x: int, t_y: int) -> Pixels:
+        """A tile made of a finer rung's tiles, each `factor` times smaller."""
+        source = self.ladder.source(rung, self._longest)
+        factor = 1 << (rung.k - source.k)
+        edge = self.ladder.tile
+        if source.level is not None and not self._gives_jpeg_tiles(source):
+            return self._shrunken_region(source.level, factor, t_x, t_y)
+        part_edge = edge // factor
+        canvas = plain(edge, edge, self.reader.facts.background)
+        width, height = self._picture_size(source)
+        for row in range(factor):
+            for column in range(factor):
+                s_x, s_y = t_x * factor + column, t_y * factor + row
+                if s_x * edge >= width or s_y * edge >= height:
+                    continue
+                part = self._part(source, factor, s_x, s_y)
+                top, left = row * part_edge, column * part_edge
+                canvas[top : top + part.shape[0], left : left + part.shape[1]] = part
+        return canvas
+
+    def _part(self, source: Rung, factor: int, s_x: int, s_y: int) -> Pixels:
+        """One tile of `source`, `factor` times smaller; may be short at the edges."""
+        self.check_stopping()
+        try:
+            stored = self.stored_tile(source, s_x, s_y)
+            if stored is not None:
+                return codecs.decode_jpeg(stored.body, factor)
+            tile = self.tile(source, s_x, s_y)
+            if tile.media_type == JPEG:
+                pixels = codecs.decode_jpeg(tile.body)
+            else:
+                pixels = codecs.decode_png(tile.body)
+        except DamagedTile as error:
+            log.warning("a composed tile has a hole: %s", error)
+            edge = self.ladder.tile // factor
+            return plain(edge, edge, _DAMAGED)
+        # Cut first: a block across the slide's edge would mix in background.
+        edge = self.ladder.tile
+        width, height = self._picture_size(source)
+        return shrink(pixels[: height - s_y * edge, : width - s_x * edge], factor)
+
+    def _gives_jpeg_tiles(self, rung: Rung) -> bool:
+        """True where the rung's tiles are JPEG tiles of the file."""
+        return (
+            rung.stored
+            and rung.level is not None
+            and self.reader.levels[rung.level].encoded
+        )
+
+    def _picture_size(self, rung: Rung) -> tuple[int, int]:
+        """How much of the rung is picture; a stored level can be a pixel smaller."""
+        if rung.level is None:
+            return rung.width, rung.height
+        level = self.reader.levels[rung.level]
+        return min(rung.width, level.width), min(rung.height, level.height)
+
+    def _shrunken_region(self, level: int, factor: int, t_x: int, t_y: int) -> Pixels:
+        """A tile made of a region of a level that has to be decoded in full."""
+        edge, shape = self.ladder.tile, self.reader.levels[level]
+        l_x, l_y = t_x * edge * factor, t_y * edge * factor
+        width = min(edge * factor, shape.width - l_x)
+        height = min(edge * factor, shape.height - l_y)
+        canvas = plain(edge, edge, self.reader.facts.background)
+        if width > 0 and height > 0:
+            part = shrink(self.reader.read(level, l_x, l_y, (width, height)), factor)
+            canvas[: part.shape[0], : part.shape[1]] = part
+        return canvas
+
+
+def shrink(pixels: Pixels, factor: int) -> Pixels:
+    """Means of blocks of `factor` pixels; the last block may be smaller."""
+    if factor == 1:
+        return pixels
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    return np.asarray(image.reduce(factor))
+
+
+def _is_inside(level: Level, t_x: int, t_y: int) -> bool:
+    """True where the whole tile lies within the picture."""
+    return (t_x + 1) * level.tile_width <= level.width and (
+        t_y + 1
+    ) * level.tile_height <= level.height

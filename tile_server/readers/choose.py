@@ -1,0 +1,83 @@
+"""Choosing the reader of a file: by its content, with the choice in the log."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import openslide
+
+from tile_server.errors import DamagedTile, UnreadableSlide
+from tile_server.readers.pass_through import PassThroughReader
+from tile_server.readers.protocol import Level, Reader
+from tile_server.readers.through_openslide import OpenSlideReader
+
+log = logging.getLogger(__name__)
+
+# Big enough to force a decode, small enough to cost one tile.
+_PROBE = 8
+
+
+def open_slide(
+    path: Path, *, decoded_cache: openslide.OpenSlideCache | None = None
+) -> Reader:
+    """Open a slide and prove that its pixels can be read.
+
+    Parameters
+    ----------
+    path
+        The slide's file.
+    decoded_cache
+        openslide's cache of decoded tiles, for many slides to share.
+
+    Raises
+    ------
+    UnreadableSlide
+        With the file's name and the reason, for a missing, foreign or cut file.
+    """
+    if path.is_dir():
+        raise UnreadableSlide(
+            f"{path.name} is a folder: name one of the slide's files instead."
+        )
+    if not path.exists():
+        raise UnreadableSlide(f"{path.name} is not there.")
+    slide = OpenSlideReader(path, decoded_cache=decoded_cache)
+    try:
+        reader: Reader = PassThroughReader.probe(slide) or slide
+        _prove_readable(reader)
+    except BaseException:
+        slide.close()
+        raise
+    log.info(
+        "chose %s for a slide of format %s", type(reader).__name__, reader.facts.format
+    )
+    return reader
+
+
+def _prove_readable(reader: Reader) -> None:
+    """Read a little at the corners and the middle of level 0, and of each other level.
+
+    A slide with some damaged tiles is still worth showing, so it is refused only when a
+    level gives nothing at all.
+    """
+    for number, level in enumerate(reader.levels):
+        spots = _spots(level) if number == 0 else _spots(level)[:1]
+        failure: DamagedTile | None = None
+        for l_x, l_y in spots:
+            try:
+                reader.read(number, l_x, l_y, (_PROBE, _PROBE))
+            except DamagedTile as error:
+                failure = error
+            else:
+                break
+        else:
+            raise UnreadableSlide(
+                f"{reader.path.name} opens, but its pixels cannot be read: {failure}"
+            ) from failure
+
+
+def _spots(level: Level) -> list[tuple[int, int]]:
+    right = max(level.width - _PROBE, 0)
+    bottom = max(level.height - _PROBE, 0)
+    middle = (right // 2, bottom // 2)
+    return [(0, 0), (right, 0), (0, bottom), (right, bottom), middle]

@@ -1,0 +1,177 @@
+"""The reader for everything that openslide opens: it stitches and decodes.
+
+openslide takes positions in level-0 pixels. Where a level's downsample is not a whole
+number, a level pixel falls between two of them and openslide interpolates; the error of
+position stays under half a level-0 pixel.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import openslide
+from PIL import Image
+
+from tile_server.errors import DamagedTile, UnreadableSlide
+from tile_server.pixels import Colour, Pixels
+from tile_server.readers.protocol import Level, SlideFacts
+
+log = logging.getLogger(__name__)
+
+# A multiple of the tile sizes that scanners use (256, 512), and four times fewer
+# requests than 256.
+GRID = 512
+_WHITE: Colour = (255, 255, 255)
+
+
+class OpenSlideReader:
+    """A slide read through openslide; see `protocol.Reader` for the methods."""
+
+    def __init__(
+        self, path: Path, *, decoded_cache: openslide.OpenSlideCache | None = None
+    ) -> None:
+        """Open `path`; `decoded_cache` may be shared by many slides.
+
+        Raises UnreadableSlide.
+        """
+        self._path = path
+        self._decoded_cache = decoded_cache
+        self._lock = threading.Lock()
+        self._slide = self._open()
+        self.properties: Mapping[str, str] = dict(self._slide.properties)
+        self._downsamples = tuple(self._slide.level_downsamples)
+        self._facts = _facts(self._slide, self.properties)
+        self._levels = tuple(
+            Level(width, height, GRID, GRID, encoded=False)
+            for width, height in self._slide.level_dimensions
+        )
+
+    @property
+    def path(self) -> Path:
+        return self._path
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        return self._levels
+
+    @property
+    def facts(self) -> SlideFacts:
+        return self._facts
+
+    @property
+    def vendor(self) -> str:
+        """openslide's name of the format."""
+        return self.properties.get(openslide.PROPERTY_NAME_VENDOR, "")
+
+    def encoded_tile(self, level: int, t_x: int, t_y: int) -> bytes | None:  # noqa: ARG002
+        return None
+
+    def read(self, level: int, l_x: int, l_y: int, size: tuple[int, int]) -> Pixels:
+        scale = self._downsamples[level]
+        l0_corner = (round(l_x * scale), round(l_y * scale))
+        slide = self._slide
+        try:
+            region = slide.read_region(l0_corner, level, size)
+        except openslide.OpenSlideError as error:
+            self._reopen(slide)
+            raise DamagedTile(f"openslide cannot read this part: {error}") from error
+        return _on_background(region, self._facts.background)
+
+    def associated_image(self, name: str) -> Pixels:
+        slide = self._slide
+        try:
+            image = slide.associated_images[name]
+        except openslide.OpenSlideError as error:
+            self._reopen(slide)
+            raise DamagedTile(f"The image cannot be read: {error}") from error
+        return _on_background(image, self._facts.background)
+
+    def close(self) -> None:
+        self._slide.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _open(self) -> openslide.OpenSlide:
+        try:
+            slide = openslide.OpenSlide(str(self._path))
+        except openslide.OpenSlideUnsupportedFormatError as error:
+            raise UnreadableSlide(
+                f"{self._path.name} is not a slide in a format that can be read here, "
+                "or it is cut off."
+            ) from error
+        except (openslide.OpenSlideError, OSError) as error:
+            reason = str(error).replace(f"{self._path.parent}/", "")
+            raise UnreadableSlide(
+                f"{self._path.name} cannot be opened: {reason}."
+            ) from error
+        if self._decoded_cache is not None:
+            slide.set_cache(self._decoded_cache)
+        return slide
+
+    def _reopen(self, failed: openslide.OpenSlide) -> None:
+        """Replace a handle that met an error: openslide never uses it again.
+
+        The old handle is not closed here, since another thread may be inside it; it
+        goes when the last of them lets go of it.
+        """
+        with self._lock:
+            if self._slide is failed:
+                self._slide = self._open()
+
+
+def _facts(slide: openslide.OpenSlide, properties: Mapping[str, str]) -> SlideFacts:
+    vendor = properties.get(openslide.PROPERTY_NAME_VENDOR, "unknown")
+    return SlideFacts(
+        format=vendor,
+        mpp_x=_number(properties.get(openslide.PROPERTY_NAME_MPP_X)),
+        mpp_y=_number(properties.get(openslide.PROPERTY_NAME_MPP_Y)),
+        objective=_number(properties.get(openslide.PROPERTY_NAME_OBJECTIVE_POWER)),
+        background=_colour(properties.get(openslide.PROPERTY_NAME_BACKGROUND_COLOR)),
+        associated=tuple(sorted(slide.associated_images)),
+        series=properties.get("dicom.SeriesInstanceUID", ""),
+    )
+
+
+def _number(text: str | None) -> float | None:
+    """A positive finite number, or None for anything else a header may say."""
+    try:
+        value = float(text) if text else 0.0
+    except ValueError:
+        return None
+    return value if 0.0 < value < float("inf") else None
+
+
+def _colour(text: str | None) -> Colour:
+    """A colour written as six hexadecimal digits, else white."""
+    try:
+        red, green, blue = bytes.fromhex(text or "")
+    except ValueError:
+        return _WHITE
+    return red, green, blue
+
+
+def _on_background(image: Image.Image, background: Colour) -> Pixels:
+    """RGB pixels of an RGBA picture laid on the background."""
+    rgba = np.asarray(image.convert("RGBA"))
+    alpha = rgba[:, :, 3]
+    if alpha.min(initial=255) == 255:
+        return np.ascontiguousarray(rgba[:, :, :3])
+    weight = alpha[:, :, None].astype(np.uint16)
+    under = np.asarray(background, np.uint16)
+    mixed = (rgba[:, :, :3] * weight + under * (255 - weight) + 127) // 255
+    return mixed.astype(np.uint8)

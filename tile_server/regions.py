@@ -1,0 +1,159 @@
+"""Regions and thumbnails: pictures of any place and scale, made of stored levels.
+
+A region is asked for in level-0 pixels and answered at a scale: at one rung of the
+ladder, or at so many micrometres per pixel. It is read from the coarsest stored level
+that is at least as fine, and averaged down to the scale; no lossy step lies between the
+file and the answer. Large regions are made block by block, so memory stays bounded.
+
+Planes: `l0_` level-0 pixels, `s_` pixels of the level that is read, `o_` of the answer.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from tile_server import codecs
+from tile_server.errors import BadRequest, RegionTooLarge
+from tile_server.ladder import Rung
+from tile_server.pixels import Pixels, plain
+from tile_server.pyramid import JPEG, Pyramid
+from tile_server.readers.protocol import SlideFacts
+
+MOST_PIXELS = 2**25
+_MOST_SOURCE_PIXELS = 2**30
+# A block reads at most about this many source pixels each way.
+_BLOCK = 2048
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle in level-0 pixels."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+def downsample_of(
+    facts: SlideFacts, *, level: int | None, mpp: float | None
+) -> tuple[float, float]:
+    """How many level-0 pixels one pixel of the answer spans, across and down.
+
+    `level` is a rung's k, `mpp` micrometres per pixel; with neither it is rung 0.
+    Raises BadRequest.
+    """
+    if level is not None and mpp is not None:
+        raise BadRequest("Give level or mpp, not both.")
+    if mpp is None:
+        return (2.0 ** (level or 0),) * 2
+    if facts.mpp_x is None or facts.mpp_y is None:
+        raise BadRequest("This slide does not say its pixel size: give level instead.")
+    return mpp / facts.mpp_x, mpp / facts.mpp_y
+
+
+def read_region(pyramid: Pyramid, box: Box, downsample: tuple[float, float]) -> Pixels:
+    """The pixels of `box`; blocks while it reads. Background outside the slide.
+
+    Raises RegionTooLarge before anything is read, and DamagedTile.
+    """
+    across, down = downsample
+    size = max(1, round(box.width / across)), max(1, round(box.height / down))
+    rung = _source(pyramid, min(downsample))
+    s_width, s_height = box.width / rung.downsample, box.height / rung.downsample
+    if size[0] * size[1] > MOST_PIXELS:
+        raise RegionTooLarge(
+            f"That is {size[0]} x {size[1]} pixels, more than {MOST_PIXELS} at once. "
+            "Ask for a coarser level or for several smaller regions."
+        )
+    if s_width * s_height > _MOST_SOURCE_PIXELS:
+        raise RegionTooLarge(
+            "That needs too much of a level that this slide has no coarser copy of. "
+            "Ask for several smaller regions."
+        )
+    answer = np.empty((size[1], size[0], 3), np.uint8)
+    # Level pixels per pixel of the answer.
+    ratio = s_width / size[0], s_height / size[1]
+    step = tuple(max(1, math.floor(_BLOCK / max(one, 1e-9))) for one in ratio)
+    s_x, s_y = box.x / rung.downsample, box.y / rung.downsample
+    for o_y in range(0, size[1], step[1]):
+        o_bottom = min(o_y + step[1], size[1])
+        for o_x in range(0, size[0], step[0]):
+            o_right = min(o_x + step[0], size[0])
+            block = (
+                s_x + o_x * ratio[0],
+                s_y + o_y * ratio[1],
+                s_x + o_right * ratio[0],
+                s_y + o_bottom * ratio[1],
+            )
+            answer[o_y:o_bottom, o_x:o_right] = _block(
+                pyramid, rung, block, (o_right - o_x, o_bottom - o_y)
+            )
+    return answer
+
+
+def thumbnail(pyramid: Pyramid, longest: int) -> bytes:
+    """A JPEG of the whole slide, `longest` pixels at its longer side or less.
+
+    It is made of the ladder's tiles, so that a slide with one huge level costs no more
+    than its first view does.
+    """
+    full = pyramid.ladder.rungs[0]
+    scale = min(1.0, longest / max(full.width, full.height))
+    size = max(1, round(full.width * scale)), max(1, round(full.height * scale))
+    rung = next(
+        one
+        for one in reversed(pyramid.ladder.rungs)
+        if one.k == 0 or max(one.width, one.height) >= max(size)
+    )
+    edge = pyramid.ladder.tile
+    whole = plain(
+        rung.columns * edge, rung.rows * edge, pyramid.reader.facts.background
+    )
+    for t_y in range(rung.rows):
+        for t_x in range(rung.columns):
+            tile = pyramid.tile(rung, t_x, t_y)
+            decode = (
+                codecs.decode_jpeg if tile.media_type == JPEG else codecs.decode_png
+            )
+            top, left = t_y * edge, t_x * edge
+            whole[top : top + edge, left : left + edge] = decode(tile.body)
+    picture = (0, 0, full.width / rung.downsample, full.height / rung.downsample)
+    image = Image.fromarray(whole).resize(size, Image.Resampling.BICUBIC, picture)
+    return codecs.encode_jpeg(np.asarray(image))
+
+
+def _source(pyramid: Pyramid, downsample: float) -> Rung:
+    """The coarsest stored rung at least as fine as `downsample`, else the finest."""
+    # A wish for 0.5 µm on a slide of 0.499 means its level 0.
+    allowed = downsample * 1.01
+    fine = [
+        rung
+        for rung in pyramid.ladder.rungs
+        if rung.level is not None and rung.downsample <= allowed
+    ]
+    return fine[-1] if fine else pyramid.ladder.rungs[0]
+
+
+def _block(
+    pyramid: Pyramid,
+    rung: Rung,
+    block: tuple[float, float, float, float],
+    size: tuple[int, int],
+) -> Pixels:
+    """`block` (left, top, right, bottom in pixels of `rung`) at `size`."""
+    pyramid.check_stopping()
+    assert rung.level is not None  # noqa: S101 - `_source` chose it so; for mypy
+    left, top = math.floor(block[0]), math.floor(block[1])
+    right, bottom = math.ceil(block[2]), math.ceil(block[3])
+    pixels = pyramid.reader.read(rung.level, left, top, (right - left, bottom - top))
+    if pixels.shape[:2] == (size[1], size[0]):
+        return pixels
+    within = (block[0] - left, block[1] - top, block[2] - left, block[3] - top)
+    shrinks = block[2] - block[0] >= size[0]
+    way = Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR
+    return np.asarray(Image.fromarray(pixels).resize(size, way, within))
