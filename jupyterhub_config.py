@@ -8,8 +8,16 @@ import os
 import sys
 from pathlib import Path
 
-from hub import course, leftovers, ports, proxy, settings, system_accounts, wiring
-from hub.demo_signin import DemoAuthenticator
+from hub import (
+    course,
+    demo_signin,
+    leftovers,
+    ports,
+    proxy,
+    settings,
+    system_accounts,
+    wiring,
+)
 from hub.home import Home, private_key
 from hub.spawners import AccountSpawner, HomeSpawner
 from tile_server.tokens import new_key
@@ -44,7 +52,8 @@ c.JupyterHub.db_url = f"sqlite:///{home.hub_db}"
 c.JupyterHub.cookie_secret_file = str(home.cookie_secret)
 
 # Who may sign in: the accounts that the password file names.
-c.JupyterHub.authenticator_class = DemoAuthenticator
+c.JupyterHub.authenticator_class = demo_signin.DemoAuthenticator
+demo_signin.passwords(home.demo_accounts)
 c.DemoAuthenticator.password_file = str(home.demo_accounts)
 c.Authenticator.allow_all = True
 

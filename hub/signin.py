@@ -15,11 +15,11 @@ import os
 import secrets
 from base64 import urlsafe_b64encode
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from cryptography.fernet import Fernet, InvalidToken
-from fastapi import FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi.responses import RedirectResponse
 from jupyterhub.services.auth import HubOAuth
 from tornado.web import HTTPError
@@ -56,13 +56,18 @@ class SignIn:
         self._cookie = self._hub.oauth_client_id
 
     def install(self, app: FastAPI) -> None:
-        """Add the end of the sign-in flow to the application."""
+        """Add the sign-in flow to the application, for `Asker` and `Visitor`."""
+        app.state.sign_in = self
         app.add_api_route(
             f"{self.prefix}oauth_callback", self.finish, include_in_schema=False
         )
 
+        @app.exception_handler(SignInNeededError)
+        async def begin(request: Request, _err: SignInNeededError) -> Response:
+            return self.begin(request)
+
     async def api(self, request: Request) -> Person:
-        """A dependency: who asks the API; raises NotSignedInError."""
+        """Who asks the API; raises NotSignedInError."""
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() in {"token", "bearer"} and token:
             return await self._person(token.strip())
@@ -71,7 +76,7 @@ class SignIn:
         raise NotSignedInError("send the hub token in the Authorization header")
 
     async def page(self, request: Request) -> Person:
-        """A dependency: who looks at a page; raises SignInNeededError."""
+        """Who looks at a page; raises SignInNeededError."""
         try:
             return await self._session(request)
         except NotSignedInError as err:
@@ -169,3 +174,18 @@ class SignIn:
             return self._box.decrypt(sealed, ttl=life_s).decode()
         except InvalidToken:
             return ""
+
+
+async def _asker(request: Request) -> Person:
+    sign_in: SignIn = request.app.state.sign_in
+    return await sign_in.api(request)
+
+
+async def _visitor(request: Request) -> Person:
+    sign_in: SignIn = request.app.state.sign_in
+    return await sign_in.page(request)
+
+
+# What a route declares: who asks the API, or which person looks at a page.
+Asker = Annotated[Person, Depends(_asker)]
+Visitor = Annotated[Person, Depends(_visitor)]

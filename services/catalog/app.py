@@ -8,14 +8,13 @@ day, so that the tile service needs no database and the browser's cache helps.
 from __future__ import annotations
 
 import time
-from base64 import urlsafe_b64decode
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, Query, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from fastapi.staticfiles import StaticFiles
 from fastapi.templating import Jinja2Templates
 from sqlalchemy import Engine
@@ -24,14 +23,15 @@ from sqlalchemy.orm import Session
 from hub import pages, problems
 from hub.home import Home
 from hub.settings import Settings
-from hub.signin import Person, SignIn, SignInNeededError
+from hub.signin import Asker, SignIn, Visitor
 from services.catalog import store, thumbnails
 from services.catalog.errors import STATUS
 from services.catalog.models import Image
 from tile_server.address import tiles_url
-from tile_server.tokens import Capability, expiry, seal
+from tile_server.tokens import Capability, decode_key, expiry, seal
 
 _HERE = Path(__file__).parent
+_templates = Jinja2Templates(directory=_HERE / "templates")
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,8 @@ def make_app(settings: Settings, tile_key: str) -> FastAPI:
     service = Service(
         engine=store.open_store(Home(settings.home)),
         settings=settings,
-        tile_key=urlsafe_b64decode(tile_key),
+        tile_key=decode_key(tile_key),
     )
-    sign_in = SignIn()
     app = FastAPI(
         title="Theatrum catalogue",
         version="1",
@@ -70,108 +69,137 @@ def make_app(settings: Settings, tile_key: str) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
+    app.state.service = service
     pages.install_headers(app)
     problems.install(app, STATUS)
-    sign_in.install(app)
+    SignIn().install(app)
     app.mount(f"{service.prefix}static", StaticFiles(directory=_HERE / "static"))
-
-    @app.exception_handler(SignInNeededError)
-    async def begin(request: Request, _err: SignInNeededError) -> Response:
-        return sign_in.begin(request)
-
-    _add_routes(app, service, sign_in)
+    app.include_router(api, prefix=f"{service.prefix}api/v1/images")
+    app.include_router(front, prefix=service.prefix.rstrip("/"))
     return app
 
 
-def _add_routes(app: FastAPI, service: Service, sign_in: SignIn) -> None:
-    api = f"{service.prefix}api/v1/images"
-    templates = Jinja2Templates(directory=_HERE / "templates")
+def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
 
-    def session() -> Iterator[Session]:
-        with Session(service.engine) as opened:
-            yield opened
 
-    Database = Annotated[Session, Depends(session)]  # noqa: N806 (a type)
-    Asker = Annotated[Person, Depends(sign_in.api)]  # noqa: N806
-    Visitor = Annotated[Person, Depends(sign_in.page)]  # noqa: N806
+Here = Annotated[Service, Depends(_service)]
 
-    @app.get(api)
-    def list_images(
-        database: Database,
-        asker: Asker,
-        collection: Annotated[str | None, Query(max_length=64)] = None,
-        name: Annotated[str | None, Query(max_length=128)] = None,
-    ) -> dict[str, list[dict[str, Any]]]:
-        found = store.visible(database, asker, collection=collection)
-        chosen = [image for image in found if name is None or image.name == name]
-        return {"images": [_summary(service, image) for image in chosen]}
 
-    @app.get(f"{api}/{{image_id}}")
-    def get_image(database: Database, asker: Asker, image_id: str) -> dict[str, Any]:
-        image = store.find(database, asker, image_id)
-        store.refresh(database, image)
-        return image.geometry | _summary(service, image)
+def _session(service: Here) -> Iterator[Session]:
+    with Session(service.engine) as session:
+        yield session
 
-    @app.get(f"{api}/{{image_id}}/thumbnail")
-    def get_thumbnail(
-        database: Database,
-        asker: Asker,
-        image_id: str,
-        size: Annotated[int, Query(ge=16, le=1024)] = 256,
-    ) -> Response:
-        image = store.find(database, asker, image_id)
-        store.refresh(database, image)
-        jpeg = thumbnails.thumbnail(
-            service.cache, Path(image.path), image.id, image.version, size
-        )
-        return Response(
-            jpeg,
-            media_type="image/jpeg",
-            headers={"Cache-Control": "private, max-age=3600"},
-        )
 
-    @app.post(f"{api}/{{image_id}}/view")
-    def view_image(database: Database, asker: Asker, image_id: str) -> dict[str, Any]:
-        image = store.find(database, asker, image_id)
-        store.refresh(database, image)
-        expires = expiry(time.time(), service.settings.tile_life_s)
-        token = seal(
-            service.tile_key,
-            Capability(
-                path=image.path,
-                version=image.version,
-                label=image.collection.shows_label,
-                expires=expires,
-            ),
-        )
-        return (
-            image.geometry
-            | _summary(service, image)
-            | {
-                "tiles": tiles_url(service.tiles_base, token),
-                "expires": datetime.fromtimestamp(expires, UTC).isoformat(),
-            }
-        )
+Database = Annotated[Session, Depends(_session)]
 
-    @app.get(service.prefix, include_in_schema=False)
-    def front_page(request: Request, database: Database, visitor: Visitor) -> Response:
-        images = [
-            _summary(service, image) for image in store.visible(database, visitor)
-        ]
-        return templates.TemplateResponse(
-            request,
-            "images.html",
-            {
-                "images": images,
-                "visitor": visitor,
-                "prefix": service.prefix,
-                "base_url": service.settings.base_url,
-            },
-        )
+api = APIRouter()
+front = APIRouter(include_in_schema=False)
 
-    @app.get(f"{service.prefix}health", include_in_schema=False)
-    def health() -> dict[str, str]:
-        return {"status": "ok"}
+
+@api.get("")
+def list_images(
+    service: Here,
+    database: Database,
+    asker: Asker,
+    collection: Annotated[str | None, Query(max_length=64)] = None,
+    name: Annotated[str | None, Query(max_length=128)] = None,
+) -> dict[str, list[dict[str, Any]]]:
+    """The images that the asker may see."""
+    found = store.visible(database, asker, collection=collection)
+    chosen = [image for image in found if name is None or image.name == name]
+    return {"images": [_summary(service, image) for image in chosen]}
+
+
+@api.get("/{image_id}")
+def get_image(
+    service: Here, database: Database, asker: Asker, image_id: str
+) -> dict[str, Any]:
+    """What is known of an image."""
+    image = store.find(database, asker, image_id)
+    store.refresh(database, image)
+    return _geometry(image) | _summary(service, image)
+
+
+@api.get("/{image_id}/thumbnail")
+def get_thumbnail(
+    service: Here,
+    database: Database,
+    asker: Asker,
+    image_id: str,
+    size: Annotated[int, Query(ge=16, le=1024)] = 256,
+) -> Response:
+    """A JPEG of the whole image, `size` pixels at its longer side."""
+    image = store.find(database, asker, image_id)
+    store.refresh(database, image)
+    jpeg = thumbnails.thumbnail(
+        service.cache, Path(image.path), image.id, image.version, size
+    )
+    return Response(
+        jpeg,
+        media_type="image/jpeg",
+        headers={"Cache-Control": "private, max-age=3600"},
+    )
+
+
+@api.post("/{image_id}/view")
+def view_image(
+    service: Here, database: Database, asker: Asker, image_id: str
+) -> dict[str, Any]:
+    """The way to an image's pixels: its geometry and a sealed tile address."""
+    image = store.find(database, asker, image_id)
+    store.refresh(database, image)
+    expires = expiry(time.time(), service.settings.tile_life_s)
+    capability = Capability(
+        path=image.path,
+        version=image.version,
+        label=image.collection.shows_label,
+        expires=expires,
+    )
+    token = seal(service.tile_key, capability)
+    return (
+        _geometry(image)
+        | _summary(service, image)
+        | {
+            "tiles": tiles_url(service.tiles_base, token),
+            "expires": datetime.fromtimestamp(expires, UTC).isoformat(),
+        }
+    )
+
+
+@front.get("/")
+def front_page(
+    request: Request, service: Here, database: Database, visitor: Visitor
+) -> Response:
+    """The images that the visitor may see, to look at."""
+    images = [_summary(service, image) for image in store.visible(database, visitor)]
+    return _templates.TemplateResponse(
+        request,
+        "images.html",
+        {
+            "images": images,
+            "visitor": visitor,
+            "prefix": service.prefix,
+            "base_url": service.settings.base_url,
+        },
+    )
+
+
+@front.get("/health")
+def health() -> dict[str, str]:
+    """That the service is up."""
+    return {"status": "ok"}
+
+
+def _geometry(image: Image) -> dict[str, Any]:
+    """What the view says of an image's pixels; the label only where it is granted."""
+    associated = [
+        name
+        for name in image.geometry["associated"]
+        if name != "label" or image.collection.shows_label
+    ]
+    return image.geometry | {"associated": associated}
 
 
 def _summary(service: Service, image: Image) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session, joinedload
-from tile_server.view import describe
 
 from hub.database import migrate, open_engine
 from hub.home import Home
@@ -23,6 +22,7 @@ from services.catalog.models import Collection, CollectionGroup, Image
 from tile_server.errors import TileServerError
 from tile_server.readers import open_slide
 from tile_server.versions import file_version
+from tile_server.view import describe
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ def refresh(session: Session, image: Image) -> None:
         if version == image.version:
             return
         with open_slide(path) as slide:
-            image.geometry = describe(slide)
+            image.geometry = describe(slide, label=True)
     except (OSError, TileServerError) as err:
         log.warning("image %s cannot be read: %s", image.id, type(err).__name__)
         raise ImageGoneError(
@@ -118,7 +118,7 @@ def add_image(session: Session, collection: Collection, path: Path) -> Image:
     path = path.resolve()
     version = file_version(path)
     with open_slide(path) as slide:
-        geometry = describe(slide)
+        geometry = describe(slide, label=True)
     image = session.scalar(
         select(Image).where(
             Image.collection_id == collection.id, Image.path == str(path)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import secrets
 from pathlib import Path
 
-from tile_server.thumbnails import thumbnail_jpeg
-
 from services.catalog.errors import ImageGoneError
 from tile_server.errors import TileServerError
+from tile_server.pyramid import Pyramid
 from tile_server.readers import open_slide
+from tile_server.regions import thumbnail as draw
 
 
 def thumbnail(cache: Path, path: Path, image_id: str, version: str, size: int) -> bytes:
@@ -25,7 +25,7 @@ def thumbnail(cache: Path, path: Path, image_id: str, version: str, size: int) -
         return kept.read_bytes()
     try:
         with open_slide(path) as slide:
-            jpeg = thumbnail_jpeg(slide, size)
+            jpeg = draw(Pyramid(slide), size)
     except (OSError, TileServerError) as err:
         raise ImageGoneError(f"image {image_id} cannot be read") from err
     cache.mkdir(parents=True, exist_ok=True)

@@ -10,12 +10,12 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
 
 from hub import pages, problems
 from hub.home import Home
 from hub.settings import Settings
-from hub.signin import Person, SignIn
+from hub.signin import Asker, Person, SignIn
 from services.courses.errors import STATUS, BadPackageError, NotFoundError
 from services.courses.exchange import Exchange
 from services.courses.packages import PACKAGE_BYTES
@@ -44,26 +44,31 @@ def courses_of(person: Person) -> list[str]:
 
 def make_app(settings: Settings) -> FastAPI:
     """The courses service's application."""
-    prefix = f"{settings.base_url}services/courses/"
+    prefix = f"{settings.base_url}services/courses"
     app = FastAPI(
         title="Theatrum courses",
         version="1",
-        openapi_url=f"{prefix}api/v1/openapi.json",
+        openapi_url=f"{prefix}/api/v1/openapi.json",
         docs_url=None,
         redoc_url=None,
     )
+    app.state.exchange = Exchange(Home(settings.home).exchange)
     pages.install_headers(app)
     problems.install(app, STATUS)
-    sign_in = SignIn()
-    exchange = Exchange(Home(settings.home).exchange)
-    _add_student_routes(app, f"{prefix}api/v1/courses", exchange, sign_in)
-    _add_teacher_routes(app, f"{prefix}api/v1/courses/{{course}}", exchange, sign_in)
-
-    @app.get(f"{prefix}health", include_in_schema=False)
-    def health() -> dict[str, str]:
-        return {"status": "ok"}
-
+    SignIn().install(app)
+    app.include_router(api, prefix=f"{prefix}/api/v1/courses")
+    app.add_api_route(f"{prefix}/health", health, include_in_schema=False)
     return app
+
+
+def health() -> dict[str, str]:
+    """That the service is up."""
+    return {"status": "ok"}
+
+
+def _exchange(request: Request) -> Exchange:
+    exchange: Exchange = request.app.state.exchange
+    return exchange
 
 
 async def _package(request: Request) -> bytes:
@@ -82,111 +87,140 @@ def _zip(content: bytes) -> Response:
     return Response(content, media_type="application/zip")
 
 
-def _add_student_routes(
-    app: FastAPI, api: str, exchange: Exchange, sign_in: SignIn
+def _check(asker: Person, course: str, student: str | None = None) -> None:
+    """Refuse who may see neither all of the course nor this student's part of it."""
+    own = attends(asker, course) and student in {None, asker.name}
+    if not own and not teaches(asker, course):
+        raise NotFoundError("there is nothing by these names that you may see")
+
+
+def _check_teacher(asker: Person, course: str) -> None:
+    if not teaches(asker, course):
+        raise NotFoundError("there is nothing by these names that you may see")
+
+
+Packages = Annotated[Exchange, Depends(_exchange)]
+Package = Annotated[bytes, Depends(_package)]
+
+api = APIRouter()
+_ONE = "/{course}/assignments/{assignment}"
+_SUBMISSION = f"{_ONE}/submissions/{{student}}/{{timestamp}}"
+
+
+@api.get("")
+def list_courses(asker: Asker) -> dict[str, list[str]]:
+    """The asker's courses."""
+    return {"courses": courses_of(asker)}
+
+
+@api.get("/{course}/assignments")
+def list_assignments(
+    packages: Packages, asker: Asker, course: str
+) -> dict[str, list[dict[str, Any]]]:
+    """What is released in a course."""
+    _check(asker, course)
+    return {
+        "assignments": [
+            {"name": name, "notebooks": notebooks}
+            for name, notebooks in packages.released(course).items()
+        ]
+    }
+
+
+@api.get(_ONE)
+def fetch(packages: Packages, asker: Asker, course: str, assignment: str) -> Response:
+    """The files of a released assignment."""
+    _check(asker, course)
+    return _zip(packages.assignment(course, assignment))
+
+
+@api.put(_ONE, status_code=204)
+def release(
+    packages: Packages,
+    asker: Asker,
+    package: Package,
+    course: str,
+    assignment: str,
+    *,
+    force: bool = False,
 ) -> None:
-    Asker = Annotated[Person, Depends(sign_in.api)]  # noqa: N806 (a type)
-    Package = Annotated[bytes, Depends(_package)]  # noqa: N806
-    one = f"{api}/{{course}}/assignments/{{assignment}}"
-
-    def check(asker: Person, course: str, student: str | None = None) -> None:
-        own = attends(asker, course) and student in {None, asker.name}
-        if not own and not teaches(asker, course):
-            raise NotFoundError("there is nothing by these names that you may see")
-
-    @app.get(api)
-    def list_courses(asker: Asker) -> dict[str, list[str]]:
-        return {"courses": courses_of(asker)}
-
-    @app.get(f"{api}/{{course}}/assignments")
-    def list_assignments(asker: Asker, course: str) -> dict[str, Any]:
-        check(asker, course)
-        released = exchange.released(course)
-        return {
-            "assignments": [
-                {"name": name, "notebooks": notebooks}
-                for name, notebooks in released.items()
-            ]
-        }
-
-    @app.get(one)
-    def fetch(asker: Asker, course: str, assignment: str) -> Response:
-        check(asker, course)
-        return _zip(exchange.assignment(course, assignment))
-
-    @app.post(f"{one}/submissions", status_code=201)
-    def submit(
-        asker: Asker, package: Package, course: str, assignment: str
-    ) -> dict[str, Any]:
-        check(asker, course)
-        if asker.kind != "user":
-            raise NotFoundError("only a person hands in")
-        return asdict(exchange.submit(course, assignment, asker.name, package))
-
-    @app.get(f"{api}/{{course}}/submissions")
-    def list_submissions(
-        asker: Asker,
-        course: str,
-        assignment: str | None = None,
-        student: str | None = None,
-    ) -> dict[str, Any]:
-        check(asker, course, student or asker.name)
-        if not teaches(asker, course):
-            student = asker.name
-        found = exchange.submissions(course, assignment, student)
-        return {"submissions": [asdict(submission) for submission in found]}
-
-    @app.get(f"{one}/submissions/{{student}}/{{timestamp}}")
-    def collect(
-        asker: Asker, course: str, assignment: str, student: str, timestamp: str
-    ) -> Response:
-        check(asker, course, student)
-        return _zip(exchange.submission(course, assignment, student, timestamp))
-
-    @app.get(f"{one}/submissions/{{student}}/{{timestamp}}/feedback")
-    def fetch_feedback(
-        asker: Asker, course: str, assignment: str, student: str, timestamp: str
-    ) -> Response:
-        check(asker, course, student)
-        return _zip(exchange.feedback(course, assignment, student, timestamp))
+    """Make an assignment available to the students."""
+    _check_teacher(asker, course)
+    packages.release(course, assignment, package, force=force)
 
 
-def _add_teacher_routes(
-    app: FastAPI, api: str, exchange: Exchange, sign_in: SignIn
+@api.delete(_ONE, status_code=204)
+def withdraw(packages: Packages, asker: Asker, course: str, assignment: str) -> None:
+    """Make a released assignment unavailable."""
+    _check_teacher(asker, course)
+    packages.withdraw(course, assignment)
+
+
+@api.post(f"{_ONE}/submissions", status_code=201)
+def submit(
+    packages: Packages, asker: Asker, package: Package, course: str, assignment: str
+) -> dict[str, Any]:
+    """Hand in; who and when are decided here."""
+    _check(asker, course)
+    if asker.kind != "user":
+        raise NotFoundError("only a person hands in")
+    return asdict(packages.submit(course, assignment, asker.name, package))
+
+
+@api.get("/{course}/submissions")
+def list_submissions(
+    packages: Packages,
+    asker: Asker,
+    course: str,
+    assignment: str | None = None,
+    student: str | None = None,
+) -> dict[str, list[dict[str, Any]]]:
+    """What was handed in: all of it for teachers, their own for students."""
+    if not teaches(asker, course):
+        student = student or asker.name
+    _check(asker, course, student)
+    found = packages.submissions(course, assignment, student)
+    return {"submissions": [asdict(submission) for submission in found]}
+
+
+@api.get(_SUBMISSION)
+def collect(
+    packages: Packages,
+    asker: Asker,
+    course: str,
+    assignment: str,
+    student: str,
+    timestamp: str,
+) -> Response:
+    """The files that were handed in."""
+    _check(asker, course, student)
+    return _zip(packages.submission(course, assignment, student, timestamp))
+
+
+@api.get(f"{_SUBMISSION}/feedback")
+def fetch_feedback(
+    packages: Packages,
+    asker: Asker,
+    course: str,
+    assignment: str,
+    student: str,
+    timestamp: str,
+) -> Response:
+    """The feedback on a submission."""
+    _check(asker, course, student)
+    return _zip(packages.feedback(course, assignment, student, timestamp))
+
+
+@api.put(f"{_SUBMISSION}/feedback", status_code=204)
+def give_feedback(
+    packages: Packages,
+    asker: Asker,
+    package: Package,
+    course: str,
+    assignment: str,
+    student: str,
+    timestamp: str,
 ) -> None:
-    Asker = Annotated[Person, Depends(sign_in.api)]  # noqa: N806 (a type)
-    Package = Annotated[bytes, Depends(_package)]  # noqa: N806
-    one = f"{api}/assignments/{{assignment}}"
-
-    def check(asker: Person, course: str) -> None:
-        if not teaches(asker, course):
-            raise NotFoundError("there is nothing by these names that you may see")
-
-    @app.put(one, status_code=204)
-    def release(
-        asker: Asker,
-        package: Package,
-        course: str,
-        assignment: str,
-        *,
-        force: bool = False,
-    ) -> None:
-        check(asker, course)
-        exchange.release(course, assignment, package, force=force)
-
-    @app.delete(one, status_code=204)
-    def withdraw(asker: Asker, course: str, assignment: str) -> None:
-        check(asker, course)
-        exchange.withdraw(course, assignment)
-
-    @app.put(f"{one}/submissions/{{student}}/{{timestamp}}/feedback", status_code=204)
-    def give_feedback(
-        asker: Asker,
-        package: Package,
-        course: str,
-        assignment: str,
-        student: str,
-        timestamp: str,
-    ) -> None:
-        check(asker, course)
-        exchange.give_feedback(course, assignment, student, timestamp, package)
+    """Give feedback on a submission, in place of an earlier one."""
+    _check_teacher(asker, course)
+    packages.give_feedback(course, assignment, student, timestamp, package)
