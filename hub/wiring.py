@@ -59,13 +59,17 @@ def port_names(courses: Sequence[Course]) -> list[str]:
     return ["hub", "proxy", "tiles", *OPEN_TO_ALL, *(course.id for course in courses)]
 
 
-def kernel_environment(here: Installation) -> dict[str, str]:
-    """What the notebook library needs to find the services; no secret is in it."""
+def kernel_environment(here: Installation, *, kind: str = "people") -> dict[str, str]:
+    """What the notebook library needs to find the services; no secret is in it.
+
+    `kind` is whose notebook server it is: `people` or `graders`.
+    """
+    jupyter = ROOT / "hub" / "jupyter"
     return {
         INSTANCE: instance(here.home.root),
         "THEATRUM_CATALOG_URL": here.service_url("catalog"),
         "THEATRUM_COURSES_URL": here.service_url("courses"),
-        "JUPYTER_CONFIG_PATH": str(ROOT / "hub" / "jupyter"),
+        "JUPYTER_CONFIG_PATH": f"{jupyter / kind}{os.pathsep}{jupyter}",
     }
 
 
@@ -145,7 +149,7 @@ def _grader(here: Installation, course: Course) -> Record:
             "--ServerApp.default_url=/formgrader",
             *root_flag,
         ],
-        kernel_environment(here)
+        kernel_environment(here, kind="graders")
         | {
             "HOME": str(folder),
             "JUPYTERHUB_USER": course.account,

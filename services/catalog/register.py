@@ -36,15 +36,17 @@ def register(
             try:
                 image = store.add_image(session, target, path)
             except (OSError, TileServerError) as err:
-                refused.append((path.name, _reason(err)))
+                refused.append(_reason(path.name, err))
                 continue
             added += 1
             console.print(
-                f'{path.name}: images["{target.name}/{image.name}"]', markup=False
+                f'{path.name}: images["{target.name}/{image.name}"]',
+                markup=False,
+                soft_wrap=True,
             )
         visible = sorted(entry.group for entry in target.groups)
-    for name, reason in refused:
-        errors.print(f"refused {name}: {reason}", markup=False)
+    for reason in refused:
+        errors.print(f"refused: {reason}", markup=False, soft_wrap=True)
     console.print(f"{added} registered in {collection}, {len(refused)} refused.")
     if not visible:
         console.print(
@@ -66,7 +68,8 @@ def _files(paths: Iterable[Path]) -> Iterator[Path]:
             yield file
 
 
-def _reason(err: OSError | TileServerError) -> str:
+def _reason(name: str, err: OSError | TileServerError) -> str:
+    """A sentence with the file's name; the reader's own sentences hold it already."""
     if isinstance(err, OSError):
-        return (err.strerror or "it cannot be read").lower()
+        return f"{name}: {(err.strerror or 'it cannot be read').lower()}"
     return str(err)
