@@ -85,8 +85,8 @@ class Traffic:
     @classmethod
     def of(cls, context: BrowserContext) -> Traffic:
         traffic = cls()
-        context.on("request", traffic.requests.append)
-        context.on("response", traffic.responses.append)
+        context.on("request", lambda request: traffic.requests.append(request))
+        context.on("response", lambda answer: traffic.responses.append(answer))
         return traffic
 
     def tiles(self) -> list[Response]:
@@ -252,20 +252,26 @@ class Notebook:
             self.run(index)
 
     def execute(self, source: str) -> str:
-        """Run code in a new cell at the end; return what it printed."""
-        self.page.evaluate(
-            """(source) => {
+        """Run code in the notebook's kernel without a cell; return what it printed."""
+        printed, error = self.page.evaluate(
+            """async (code) => {
                 const panel = window.jupyterapp.shell.currentWidget;
-                const cells = panel.content.model.sharedModel;
-                cells.insertCell(cells.cells.length, {cell_type: "code", source});
+                const {kernel} = panel.sessionContext.session;
+                const future = kernel.requestExecute({code, store_history: false});
+                let printed = "", error = null;
+                future.onIOPub = ({header, content}) => {
+                    if (header.msg_type === "stream") printed += content.text;
+                    if (header.msg_type === "error")
+                        error = `${content.ename}: ${content.evalue}`;
+                };
+                await future.done;
+                return [printed, error];
             }""",
             source,
         )
-        index = self._count() - 1
-        self.run(index)
-        error = self.error(index)
         assert error is None, error
-        return self.text(index)
+        text: str = printed
+        return text
 
     def wait_until_run(self, index: int) -> None:
         """Wait until a cell has run and its kernel is idle again."""

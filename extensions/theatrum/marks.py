@@ -24,7 +24,7 @@ STYLE: Mapping[str, object] = {
     "weight": 3,
     "fill": True,
     "fillColor": "#0b57d0",
-    "fillOpacity": 0.12,
+    "fillOpacity": 0.04,
 }
 """Blue, which no common stain is; the style sheet adds a light rim for dark tissue."""
 

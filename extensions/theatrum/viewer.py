@@ -103,7 +103,7 @@ class SlideViewer(ipywidgets.VBox):  # type: ignore[misc]
         try:
             self.image = image if isinstance(image, Image) else open_image(image)
         except ImageError as error:
-            self.children = (_message(error),)
+            self.children = [_message(error)]
             return
         self._tiles = _tile_layer(self.image)
         self._nav = _navigation(self.image)
@@ -128,7 +128,8 @@ class SlideViewer(ipywidgets.VBox):  # type: ignore[misc]
         self._place(*_fit(self.image, self._viewport(height)))
         self._height = height
         host = urlsplit(self.image.tiles).netloc
-        self.children = (self.map, _own_machine_only(host)) if host else (self.map,)
+        notes = [_own_machine_only(host)] if host else []
+        self.children = [self.map, *notes]
 
     # ---- view ----------------------------------------------------------------------
 
@@ -254,8 +255,9 @@ def _map(image: Image, tiles: TileLayer, height: str) -> Map:
         zoom_delta=1,
         scroll_wheel_zoom=False,  # the overlay turns it on while the map has the focus
         attribution_control=False,
-        layout=ipywidgets.Layout(height=height, width="100%"),
+        layout=ipywidgets.Layout(height=height, width="auto", margin="0"),
     )
+    shown.zoom_control_instance.zoom_out_text = "−"
     shown.add_class("theatrum-slide")
     return shown
 

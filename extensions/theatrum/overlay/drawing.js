@@ -52,6 +52,7 @@ async function attach(model, el, signal) {
   const tools = addTools(model, map, el, signal);
   const tidy = () => tidyMarks(draw, model.get("max_marks"));
   const label = () => labelMarks(map, drawView.feature_group);
+  keepFocus(map, signal);
   draw.on("change:data", tidy);
   draw.on("change:data", label);
   label();
@@ -85,7 +86,9 @@ async function drawViewOf(draw, mapView, signal) {
  */
 function tidyMarks(draw, limit) {
   const drawn = draw.get("data");
+  const before = new Map(draw.previous("data").map((/** @type {any} */ f) => [f.properties?.id, f]));
   const kept = new Map();
+  let straightened = false;
   for (const feature of drawn) {
     const properties = (feature.properties ??= {});
     const geometry = JSON.stringify(feature.geometry);
@@ -93,10 +96,34 @@ function tidyMarks(draw, limit) {
     if (copy && !properties.id) continue;
     properties.id ??= uuid4();
     properties.kind ??= { rectangle: "rectangle", marker: "point" }[properties.type] ?? "polygon";
-    kept.set(properties.id, feature);
+    const upright = properties.kind === "rectangle" && straight(before.get(properties.id), feature);
+    straightened ||= Boolean(upright);
+    kept.set(properties.id, upright || feature);
   }
   const tidied = [...kept.values()].slice(limit ? -limit : 0);
-  if (tidied.length !== drawn.length) draw.set("data", tidied);
+  if (straightened || tidied.length !== drawn.length) draw.set("data", tidied);
+}
+
+/**
+ * Leaflet reads a rectangle from GeoJSON as a polygon, so that a dragged corner skews
+ * it: the corner stays where it was put, its neighbours follow.
+ * @param {any} before @param {any} after @returns {any} null where nothing is to be done
+ */
+function straight(before, after) {
+  const [old, ring] = [before, after].map((feature) => feature?.geometry.coordinates[0]);
+  if (old?.length !== 5 || ring.length !== 5) return null;
+  const moved = [0, 1, 2, 3].filter((i) => String(old[i]) !== String(ring[i]));
+  if (moved.length !== 1) return null;
+  const corner = moved[0];
+  const [x, y] = ring[corner];
+  const [left, right] = [(corner + 3) % 4, (corner + 1) % 4];
+  const across = ring[(corner + 2) % 4];
+  const leftSharesX = old[left][0] === old[corner][0];
+  const corners = ring.slice(0, 4);
+  corners[left] = leftSharesX ? [x, across[1]] : [across[0], y];
+  corners[right] = leftSharesX ? [across[0], y] : [x, across[1]];
+  const coordinates = [[...corners, corners[0]]];
+  return { ...after, geometry: { ...after.geometry, coordinates } };
 }
 
 /** crypto.randomUUID is missing on pages without TLS. */
@@ -106,6 +133,31 @@ function uuid4() {
   bytes[8] = (bytes[8] & 0x3f) | 0x80;
   const hex = [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
   return hex.replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
+}
+
+/**
+ * Every change builds all shapes anew. If the focus was on one it would fall to the
+ * page, and the next key would be JupyterLab's (x cuts the cell): the map takes it.
+ * @param {any} map @param {AbortSignal} signal
+ */
+function keepFocus(map, signal) {
+  const container = map.getContainer();
+  let inside = container.contains(document.activeElement);
+  container.addEventListener("focusin", () => { inside = true; }, { signal });
+  container.addEventListener("focusout", (/** @type {FocusEvent} */ e) => {
+    // A shape that is taken out of the page may lose the focus first: look afterwards.
+    const lost = /** @type {Node} */ (e.target);
+    setTimeout(() => {
+      if (lost.isConnected) inside = container.contains(document.activeElement);
+    });
+  }, { signal });
+  const taken = new MutationObserver(() => {
+    if (inside && document.activeElement === document.body) {
+      container.focus({ preventScroll: true });
+    }
+  });
+  taken.observe(map.getPane("mapPane"), { childList: true, subtree: true });
+  signal.addEventListener("abort", () => taken.disconnect());
 }
 
 /**
@@ -150,10 +202,10 @@ function addTools(model, map, el, signal) {
     "aria-orientation": "vertical",
   });
   const end = () => {
-    map.pm.disableDraw();
-    map.pm.disableGlobalEditMode();
-    map.pm.disableGlobalDragMode();
-    map.pm.disableGlobalRemovalMode();
+    if (map.pm.globalDrawModeEnabled()) map.pm.disableDraw();
+    if (map.pm.globalEditModeEnabled()) map.pm.disableGlobalEditMode();
+    if (map.pm.globalDragModeEnabled()) map.pm.disableGlobalDragMode();
+    if (map.pm.globalRemovalModeEnabled()) map.pm.disableGlobalRemovalMode();
   };
   const modes = [];
   const add = (/** @type {any} */ mode) => {
@@ -197,7 +249,7 @@ function addTools(model, map, el, signal) {
   bar.append(undo, redo);
   const steps = addSteps(map, end, signal);
   const row = element("div", { class: "theatrum-tools" }, bar, steps.bar);
-  place(map, "topleft", row, signal);
+  el.replaceChildren(row);
 
   const refresh = () => {
     for (const mode of modes) mode.made.setAttribute("aria-pressed", String(mode.on()));
