@@ -25,6 +25,7 @@ from theatrum.quiz.references import (
     Outline,
     Reference,
 )
+from theatrum.quiz.widgets import Question, choice, click, outline
 
 __all__ = [
     "Answer",
@@ -40,10 +41,14 @@ __all__ = [
     "NotSaved",
     "Outline",
     "Outlined",
+    "Question",
     "QuizError",
     "Reference",
     "SeenImage",
     "UnusableAnswer",
+    "choice",
+    "click",
     "grade",
+    "outline",
     "read_answer",
 ]
