@@ -94,7 +94,13 @@ def services(here: Installation) -> list[Record]:
         [sys.executable, "-m", "services.catalog"],
         {**own, "THEATRUM_TILE_KEY": tile_key},
     )
-    courses = _service(here, "courses", [sys.executable, "-m", "services.courses"], own)
+    courses = _service(
+        here,
+        "courses",
+        [sys.executable, "-m", "services.courses"],
+        own,
+        display=False,
+    )
     voila = _service(
         here,
         "voila",

@@ -15,3 +15,5 @@ c.ServerApp.jpserver_extensions = {
 c.MappingKernelManager.cull_idle_timeout = 3600
 c.MappingKernelManager.cull_interval = 300
 c.LabApp.extension_manager = "readonly"
+# Lets the browser tests wait for JupyterLab's own states instead of guessing.
+c.LabApp.expose_app_in_browser = True
