@@ -83,13 +83,12 @@ def test_blocks_join_without_a_seam(
 ) -> None:
     with open_slide(made_slides["single"]) as reader:
         pyramid = Pyramid(reader)
-        boxes = Box(10, 20, 1500, 1101), Box(10.3, 20.7, 1500, 1100)
-        exact, between = (read_region(pyramid, box, (3, 3)) for box in boxes)
+        box = Box(10.3, 20.7, 1500, 1100)
+        whole = read_region(pyramid, box, (3, 3))
         monkeypatch.setattr("tile_server.regions._BLOCK", 100)
-        assert np.array_equal(read_region(pyramid, boxes[0], (3, 3)), exact)
-        # A source pixel on the border of two answers may go to either.
-        seen = read_region(pyramid, boxes[1], (3, 3)).astype(int)
-        assert np.abs(seen - between).mean() < 1
+        joined = read_region(pyramid, box, (3, 3)).astype(int)
+    # The mean is taken along x, then y, rounded each time.
+    assert np.abs(joined - whole).max() <= 1
 
 
 def test_too_many_pixels_are_refused_before_any_is_read(
