@@ -48,6 +48,7 @@ class FolderImage:
     version: str
     view: dict[str, Any]
     series: str
+    file_bytes: int
 
     @property
     def id(self) -> str:
@@ -61,11 +62,12 @@ class SlideFolder:
     def __init__(self, root: Path) -> None:
         self._root = root.resolve()
         self._known: dict[tuple[Path, str], FolderImage | None] = {}
+        self._skipped: set[tuple[Path, str]] = set()
 
     def images(self) -> list[FolderImage]:
         """All slides, by name. Blocks; files that are no slides are named on stderr.
 
-        A slide of many files (DICOM) is listed once, by its first file.
+        A slide of many files (DICOM) is listed once, by its largest file.
         """
         found: dict[tuple[Path, str], FolderImage | None] = {}
         for path in self._files():
@@ -79,9 +81,12 @@ class SlideFolder:
         self._known = found
         images: dict[str, FolderImage] = {}
         for image in found.values():
-            if image is not None:
-                images.setdefault(image.series or image.name, image)
-        return list(images.values())
+            if image is None:
+                continue
+            one = image.series or image.name
+            if one not in images or image.file_bytes > images[one].file_bytes:
+                images[one] = image
+        return sorted(images.values(), key=lambda image: image.name)
 
     def _files(self) -> Iterator[Path]:
         for folder, below, names in os.walk(self._root):
@@ -103,12 +108,14 @@ class SlideFolder:
             self._skip(path, version, str(error))
             return None
         name = path.relative_to(self._root).as_posix()
-        return FolderImage(path, name, version, view, series)
+        return FolderImage(path, name, version, view, series, path.stat().st_size)
 
     def _skip(self, path: Path, version: str, reason: str) -> None:
-        if (path, version) not in self._known:
-            self._known[path, version] = None
-            sys.stderr.write(f"skipped: {reason}\n")
+        if (path, version) not in self._skipped:
+            self._skipped.add((path, version))
+            below = path.parent.relative_to(self._root).as_posix()
+            where = "" if below == "." else f"in {below}: "
+            sys.stderr.write(f"skipped: {where}{reason}\n")
 
 
 def folder_routes(folder: SlideFolder) -> list[URLSpec]:

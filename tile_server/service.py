@@ -26,6 +26,7 @@ import openslide
 
 from tile_server import tokens
 from tile_server.derived import DerivedTiles, slide_key, tile_key
+from tile_server.errors import Stopped
 from tile_server.ladder import Rung
 from tile_server.pyramid import Pyramid, Tile
 from tile_server.readers import open_slide
@@ -141,17 +142,17 @@ class TileService:
             flight = asyncio.wrap_future(work)
             self._flights[key] = flight
             flight.add_done_callback(lambda _: self._landed(key, slide))
-        return await asyncio.shield(flight)
+        return await self._landing(asyncio.shield(flight))
 
     async def compute(self, work: Callable[[], Answer]) -> Answer:
         """Do `work` in a computing thread."""
-        return await asyncio.wrap_future(self._start(work))
+        return await self._landing(asyncio.wrap_future(self._start(work)))
 
     def stop(self) -> None:
         """End work in progress and free everything; call once, after the server."""
         self._stopping.set()
         self._compute.shutdown(wait=True, cancel_futures=True)
-        self._openers.shutdown(wait=True, cancel_futures=True)
+        self._openers.shutdown(wait=True)
         self.slides.close()
         self._resources.close()
 
@@ -161,7 +162,18 @@ class TileService:
         if not flight.cancelled():
             flight.exception()  # seen, even when every visitor has left
 
+    async def _landing(self, flight: asyncio.Future[Answer]) -> Answer:
+        """Wait for work; what was given up because of `stop` is `Stopped`."""
+        try:
+            return await flight
+        except asyncio.CancelledError:
+            if self._stopping.is_set():
+                raise Stopped("The tile service is stopping.") from None
+            raise
+
     def _start(self, work: Callable[[], Answer]) -> Future[Answer]:
+        if self._stopping.is_set():
+            raise Stopped("The tile service is stopping.")
         return self._compute.submit(work)
 
     def _open(self, path: Path, version: str) -> Pyramid:

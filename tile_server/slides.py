@@ -18,7 +18,7 @@ from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from tile_server.errors import SlideMissing, SlideReplaced
+from tile_server.errors import SlideMissing, SlideReplaced, Stopped
 from tile_server.pyramid import Pyramid
 from tile_server.tokens import Capability
 from tile_server.versions import file_version
@@ -79,6 +79,7 @@ class Slides:
         self._most_open = most_open
         self._table: OrderedDict[Key, OpenedSlide] = OrderedDict()
         self._opening: dict[Key, asyncio.Task[OpenedSlide]] = {}
+        self._closed = False
 
     def ready(self, capability: Capability) -> OpenedSlide | None:
         """The slide if it is open; raises SlideMissing or SlideReplaced.
@@ -111,11 +112,14 @@ class Slides:
             slide.let_go()
 
     def close(self) -> None:
-        """Let all slides go."""
+        """Let all slides go, and open no more."""
+        self._closed = True
         while self._table:
             self._table.popitem()[1].leave()
 
     async def _open(self, capability: Capability) -> OpenedSlide:
+        if self._closed:
+            raise Stopped("The tile service is stopping.")
         key = capability.path, capability.version
         task = self._opening.get(key)
         if task is None:
@@ -129,6 +133,9 @@ class Slides:
         loop = asyncio.get_running_loop()
         pyramid = await loop.run_in_executor(self._threads, self._open_file, key)
         slide = OpenedSlide(key, pyramid)
+        if self._closed:
+            slide.leave()
+            raise Stopped("The tile service is stopping.")
         self._table[key] = slide
         while len(self._table) > self._most_open:
             self._table.popitem(last=False)[1].leave()
