@@ -8,6 +8,7 @@ from theatrum.quiz.answers import (
     SeenImage,
     read_answer,
 )
+from theatrum.quiz.checking import answered
 from theatrum.quiz.errors import (
     BadQuestion,
     BadReference,
@@ -46,6 +47,7 @@ __all__ = [
     "Reference",
     "SeenImage",
     "UnusableAnswer",
+    "answered",
     "choice",
     "click",
     "grade",
