@@ -24,6 +24,9 @@ from tile_server.tokens import new_key
 
 c = get_config()
 
+# What the hub and its services write is for their own accounts only.
+os.umask(0o077)
+
 # What was chosen, and what is installed.
 chosen = settings.load()
 home = Home(chosen.home)

@@ -74,11 +74,6 @@ class Home:
         return self.root / "homes"
 
     @property
-    def jupyter_config(self) -> Path:
-        """What every notebook server of the hub reads (`JUPYTER_CONFIG_PATH`)."""
-        return self.root / "jupyter"
-
-    @property
     def logs(self) -> Path:
         return self.root / "logs"
 
@@ -92,7 +87,6 @@ class Home:
             self.exchange,
             self.dashboards,
             self.homes,
-            self.jupyter_config,
             self.logs,
         ):
             folder.mkdir(mode=0o700, exist_ok=True)

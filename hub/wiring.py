@@ -118,6 +118,7 @@ def services(here: Installation) -> list[Record]:
             f"--timeout={here.settings.idle_timeout_s}",
         ],
         "environment": {INSTANCE: instance(here.home.root)},
+        **({"user": SERVICES} if here.isolated else {}),
     }
     graders = [_grader(here, course) for course in here.courses]
     return [tiles, catalog, courses, voila, *graders, culler]

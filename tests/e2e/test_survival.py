@@ -13,8 +13,9 @@ import psutil
 import pytest
 
 from hub.leftovers import processes
+from tests import kernel
 from tests.browser import free_port
-from tests.hub_process import RunningHub, running_hub, start, wait_for, wait_until_ready
+from tests.hub_process import RunningHub, running_hub, start, wait_until_ready
 
 pytestmark = [pytest.mark.hub]
 
@@ -103,12 +104,7 @@ def test_the_hub_works_under_another_path_and_with_the_python_proxy(
 
 def _start_server(hub: RunningHub, name: str) -> None:
     with hub.api(name) as client:
-        client.post(f"hub/api/users/{name}/server").raise_for_status()
-        wait_for(
-            client,
-            f"hub/api/users/{name}",
-            lambda user: user["servers"].get("", {}).get("ready"),
-        )
+        kernel.start_server(client, name)
 
 
 def _write_file(client: httpx.Client, text: str) -> None:
