@@ -248,6 +248,9 @@ CELLS: dict[str, tuple[str, float]] = {
     "click": ("quiz.grade('click', quiz.Inside(SQUARE), 4)", 4.0),
     "NumPy points": ("quiz.grade('click', quiz.Inside(SQUARE), np.float64(4))", 4.0),
     "outline": ("quiz.grade('outline', quiz.Outline(SQUARE, none=0, full=1), 4)", 1.0),
+    "a picture": ("quiz.grade('outline', quiz.Outline(SQUARE), 4, show=True)", 0.0),
+    "a good picture": ("quiz.grade('click', quiz.Inside(SQUARE), 4, show=True)", 4.0),
+    "no picture": ("quiz.grade('half', quiz.Choice('a'), 4, show=True)", 4.0),
     "no answer": ("quiz.grade('absent', quiz.Choice('a'), 4)", 0.0),
     "a damaged file": ("quiz.grade('damaged', quiz.Choice('a'), 4)", 0.0),
     "a loud reference": ("quiz.grade('half', Loud(), 4)", 2.0),
@@ -329,6 +332,16 @@ def test_the_reasons_stand_in_the_executed_cell(cells: dict[str, Any]) -> None:
         stream, _ = cells[name].outputs
         assert stream.name == "stdout"
         assert reason in stream.text
+
+
+def test_a_picture_is_shown_only_where_the_teacher_asks(cells: dict[str, Any]) -> None:
+    kinds = {
+        name: [output.output_type for output in cells[name].outputs]
+        for name in ("a picture", "click", "no picture")
+    }
+    assert kinds["a picture"] == ["stream", "display_data", "execute_result"]
+    assert kinds["click"] == kinds["no picture"] == ["stream", "execute_result"]
+    assert "image/png" in cells["a picture"].outputs[1].data
 
 
 def test_a_teachers_mistake_is_an_error_in_the_run(cells: dict[str, Any]) -> None:

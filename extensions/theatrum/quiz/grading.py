@@ -19,10 +19,13 @@ import warnings
 
 from theatrum.quiz.answers import Answer, check_question_id, read_answer
 from theatrum.quiz.errors import BadReference, UnusableAnswer
+from theatrum.quiz.picture import show_marks
 from theatrum.quiz.references import Assessment, Reference
 
 
-def grade(question: str, reference: Reference, points: float) -> float:
+def grade(
+    question: str, reference: Reference, points: float, *, show: bool = False
+) -> float:
     """Return the points that the answer in the current directory earns.
 
     Write it as the last line of a hidden test, without a semicolon and without
@@ -42,6 +45,10 @@ def grade(question: str, reference: Reference, points: float) -> float:
         `Choice`, `Inside`, `Near` or `Outline`.
     points
         Points for a fully right answer, above zero.
+    show
+        Draw the student's mark over the reference. It becomes part of the feedback,
+        and with it the right answer: for courses that do not ask again. nbgrader
+        gives no points for, and takes none from, a picture.
 
     Returns
     -------
@@ -66,20 +73,23 @@ def grade(question: str, reference: Reference, points: float) -> float:
     # A library's warning or log line must not cost a student the points.
     with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
-        assessment = _assess(question, reference)
-    score = min(round(most * _share(assessment), 4), most)
-    _say(assessment.reason)
-    _say(f"{question}: {score:g} of {most:g} points.")
+        answer, assessment = _assess(question, reference)
+        score = min(round(most * _share(assessment), 4), most)
+        _say(assessment.reason)
+        _say(f"{question}: {score:g} of {most:g} points.")
+        if show and answer is not None:
+            show_marks(answer.given, getattr(reference, "region", None))
     return score
 
 
-def _assess(question: str, reference: Reference) -> Assessment:
+def _assess(question: str, reference: Reference) -> tuple[Answer | None, Assessment]:
+    """Return the answer, where there is a usable one, and what it earns."""
     try:
         answer = read_answer(question)
         _check_version(answer, reference.image)
-        return reference.assess(answer)
+        return answer, reference.assess(answer)
     except UnusableAnswer as error:
-        return Assessment(0.0, str(error))
+        return None, Assessment(0.0, str(error))
 
 
 def _check_version(answer: Answer, version: str | None) -> None:

@@ -25,6 +25,7 @@ from shapely.geometry import Point
 from theatrum.quiz.answers import Answer, Chosen, Clicked, Outlined
 from theatrum.quiz.errors import BadReference, UnusableAnswer
 from theatrum.quiz.shapes import (
+    Region,
     Shape,
     outline_region,
     overlap,
@@ -153,10 +154,15 @@ class Inside:
             raise BadReference(_NEEDS_MPP)
         reference_region(self.polygon)
 
+    @property
+    def region(self) -> Region:
+        """The region in level-0 pixels."""
+        return reference_region(self.polygon)
+
     def assess(self, answer: Answer) -> Assessment:
         """Return all for a point in the region or within the tolerance, else none."""
         given = _expect(Clicked, answer)
-        region, point = reference_region(self.polygon), Point(given.point)
+        region, point = self.region, Point(given.point)
         if region.distance(point) <= EDGE_PX:
             return Assessment(1.0, "Your point lies in the right region.")
         if self.tolerance_um:
@@ -227,6 +233,15 @@ class Near:
         if zero < tolerance:
             raise BadReference("The distance of no points is below the tolerance.")
 
+    @property
+    def region(self) -> Region:
+        """What lies within the tolerance, in level-0 pixels."""
+        tolerance, _, unit = self._limits()
+        x_scale, y_scale = _axes(self.mpp) if unit == "µm" else (1.0, 1.0)
+        radius = max(tolerance, EDGE_PX)
+        circle = Point(self.point).buffer(1)
+        return scale(circle, radius / x_scale, radius / y_scale, origin=self.point)
+
     def assess(self, answer: Answer) -> Assessment:
         """Return all within the tolerance, falling to none at the zero distance."""
         given = _expect(Clicked, answer)
@@ -293,10 +308,15 @@ class Outline:
             )
         reference_region(self.polygon)
 
+    @property
+    def region(self) -> Region:
+        """The region in level-0 pixels."""
+        return reference_region(self.polygon)
+
     def assess(self, answer: Answer) -> Assessment:
         """Return the share that the overlap with the reference earns."""
         given = _expect(Outlined, answer)
-        iou = overlap(outline_region(given.polygon), reference_region(self.polygon))
+        iou = overlap(outline_region(given.polygon), self.region)
         fraction = min(max((iou - self.none) / (self.full - self.none), 0.0), 1.0)
         # Rounded down, so that 0.7499 does not read as the 75 % that give all.
         percent = math.floor(iou * 100 + 1e-9)

@@ -3,13 +3,15 @@
 /** @type {Record<string, string>} */
 const SIGNS = { none: "○", saved: "✓", failed: "⚠", waiting: "…" };
 
+/** How long an answer may wait for the kernel before the student is told. */
+const PATIENCE_MS = 8000;
+
 export default {
   /** @param {{model: any, el: HTMLElement}} context */
   render({ model, el }) {
     const stop = new AbortController();
     const bar = document.createElement("div");
     bar.className = "theatrum-answer-bar";
-    bar.setAttribute("data-lm-suppress-shortcuts", "true");
     // The element stays and its text changes: only so do screen readers tell it.
     const line = document.createElement("p");
     line.className = "theatrum-state";
@@ -31,8 +33,14 @@ export default {
       makeButton(model, "undo", "Undo", "can_undo"),
       makeButton(model, "save", "Save again", "can_save"),
     ];
-    bar.append(line, ...buttons.map(({ button }) => button));
+    const group = document.createElement("div");
+    group.className = "theatrum-buttons";
+    group.append(...buttons.map(({ button }) => button));
+    bar.append(line, group);
+    /** @type {number | undefined} */
+    let waiting;
     const update = () => {
+      clearTimeout(waiting);
       const state = model.get("state");
       const text = (state.text ?? "").replace("{time}", clock(state.time));
       say(state.look ?? "none", state.note ? `${text} ${state.note}` : text);
@@ -42,6 +50,7 @@ export default {
     const changes = "change:state change:can_clear change:can_undo change:can_save";
     for (const change of changes.split(" ")) model.on(change, update);
     stop.signal.addEventListener("abort", () => {
+      clearTimeout(waiting);
       for (const change of changes.split(" ")) model.off(change, update);
     });
     // Until the kernel has answered (it may be busy with a cell) nothing is saved.
@@ -50,7 +59,16 @@ export default {
       (event) => {
         const options = /** @type {Element} */ (event.target).closest(".theatrum-options");
         const question = el.closest(".theatrum-question");
-        if (options && question?.contains(options)) say("waiting", "Saving…");
+        if (!options || !question?.contains(options)) return;
+        say("waiting", "Saving…");
+        clearTimeout(waiting);
+        waiting = window.setTimeout(() => {
+          say(
+            "failed",
+            "Not saved yet: the kernel does not answer. If it has stopped or was " +
+              "restarted, run this cell again and answer again.",
+          );
+        }, PATIENCE_MS);
       },
       { signal: stop.signal },
     );
@@ -67,6 +85,8 @@ function makeButton(model, kind, label, trait) {
   const button = document.createElement("button");
   button.type = "button";
   button.textContent = label;
+  // Enter presses it; JupyterLab would begin to edit the cell.
+  button.setAttribute("data-lm-suppress-shortcuts", "true");
   button.addEventListener("click", () => {
     if (model.get(trait)) model.send({ kind });
   });

@@ -6,8 +6,6 @@ export default {
   render({ model, el }) {
     const fieldset = document.createElement("fieldset");
     fieldset.className = "theatrum-options";
-    // Arrow keys choose an option here; JupyterLab would move to another cell.
-    fieldset.setAttribute("data-lm-suppress-shortcuts", "true");
     const legend = document.createElement("legend");
     legend.className = "theatrum-prompt";
     legend.textContent = model.get("prompt");
@@ -38,6 +36,8 @@ function makeInputs(model) {
     input.type = model.get("multiple") ? "checkbox" : "radio";
     input.name = group;
     input.value = key;
+    // Arrow keys choose an option here; JupyterLab would move to another cell.
+    input.setAttribute("data-lm-suppress-shortcuts", "true");
     const words = document.createElement("span");
     words.textContent = text;
     const label = document.createElement("label");
