@@ -292,6 +292,12 @@ class Notebook:
             "?.kernel?.status === 'idle'"
         )
 
+    def shut_down(self) -> None:
+        """End the notebook's kernel."""
+        self.page.evaluate(
+            "() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()"
+        )
+
     def save(self) -> None:
         """Save the notebook and wait for it."""
         self.page.evaluate("() => window.jupyterapp.shell.currentWidget.context.save()")

@@ -9,7 +9,6 @@ The browser reaches it through jupyter-server-proxy, under the page's own origin
 from __future__ import annotations
 
 import base64
-import contextlib
 import functools
 import json
 import logging
@@ -59,6 +58,7 @@ def tile_service() -> TileService:
     if service.process.poll() is None:
         return service
     log.warning("the tile service beside the kernel had ended and is started again")
+    service.process.communicate()  # closes the pipes
     _started.cache_clear()
     return _started()
 
@@ -70,33 +70,34 @@ def _started() -> TileService:
     key = tokens.new_key()
     # Its messages go to a file: on the kernel's stderr they would appear in the output
     # of whatever cell runs.
-    messages = tempfile.TemporaryFile()  # noqa: SIM115  (lives as long as the process)
-    process = subprocess.Popen(
-        # -P: a tile_server.py or json.py in the notebook's folder must not be run.
-        [sys.executable, "-P", "-m", "tile_server", "beside-kernel"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=messages,
-    )
-    if process.stdin is None or process.stdout is None:
-        raise Unreachable("The tile service was started without pipes.")
-    # A process that died at once has closed the pipe: its messages say more.
-    with contextlib.suppress(BrokenPipeError):
-        process.stdin.write(base64.urlsafe_b64encode(key) + b"\n")
-        process.stdin.flush()
-    line = _first_line(process.stdout)
-    try:
-        port = int(json.loads(line)["port"])
-    except (ValueError, KeyError, TypeError) as error:
-        process.kill()
-        process.wait()
-        messages.seek(0)
-        said = messages.read().decode(errors="replace").strip().splitlines()
-        raise Unreachable(
-            "The tile service beside the kernel did not start"
-            + (f": {said[-1]}" if said else f" within {START_TIMEOUT_S:.0f} s.")
-        ) from error
+    with tempfile.TemporaryFile() as messages:
+        process = subprocess.Popen(
+            # -P: a tile_server.py or json.py in the notebook's folder must not be run.
+            [sys.executable, "-P", "-m", "tile_server", "beside-kernel"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=messages,
+        )
+        try:
+            port = _port(process, key)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            process.kill()
+            process.communicate()
+            messages.seek(0)
+            said = messages.read().decode(errors="replace").strip().splitlines()
+            raise Unreachable(
+                "The tile service beside the kernel did not start"
+                + (f": {said[-1]}" if said else f" within {START_TIMEOUT_S:.0f} s.")
+            ) from error
     return TileService(process, port, key)
+
+
+def _port(process: subprocess.Popen[bytes], key: bytes) -> int:
+    """Give a starting tile service its key, and return the port that it chose."""
+    assert process.stdin is not None and process.stdout is not None  # noqa: S101
+    process.stdin.write(base64.urlsafe_b64encode(key) + b"\n")
+    process.stdin.flush()
+    return int(json.loads(_first_line(process.stdout))["port"])
 
 
 def _first_line(pipe: IO[bytes]) -> bytes:

@@ -7,7 +7,6 @@ import uuid
 from typing import Any
 
 import pytest
-
 from theatrum.errors import BadMarks
 from theatrum.marks import checked, collection, drawings, marks_from_drawings, newest
 

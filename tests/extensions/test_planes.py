@@ -6,7 +6,6 @@ import math
 
 from hypothesis import given
 from hypothesis import strategies as st
-
 from theatrum.planes import geometry_in_pixels, geometry_on_map, latlng, pixel
 
 lengths = st.floats(-1e7, 1e7, allow_nan=False)

@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 
 import pytest
-
 from theatrum.local import page_base
 from theatrum.session import current_session
 
