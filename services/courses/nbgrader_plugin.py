@@ -51,12 +51,12 @@ class HubExchange(abc.Exchange):  # type: ignore[misc]  # nbgrader is untyped
 
     def ask(self, method: str, *parts: str, **more: Any) -> httpx.Response:
         """One request to the courses service; ends the verb where it is refused."""
-        address = "/".join(quote(part, safe="") for part in parts)
+        address = "/".join(quote(part, safe="") for part in ("courses", *parts))
         token = os.environ.get("JUPYTERHUB_API_TOKEN", "")
         try:
             answer = httpx.request(
                 method,
-                f"{os.environ['THEATRUM_COURSES_URL']}/api/v1/courses/{address}",
+                f"{os.environ['THEATRUM_COURSES_URL']}/api/v1/{address}",
                 headers={"Authorization": f"token {token}"},
                 timeout=_TIMEOUT_S,
                 # The service is on this machine: never through a proxy.
@@ -65,9 +65,8 @@ class HubExchange(abc.Exchange):  # type: ignore[misc]  # nbgrader is untyped
             )
         except (KeyError, httpx.HTTPError) as err:
             self.fail(f"The courses service cannot be reached: {type(err).__name__}")
-        if answer.is_error:
-            problem = answer.json()
-            self.fail(f"{problem['detail']}. {problem['title']}")
+        if not answer.is_success:
+            self.fail(_why(answer))
         return answer
 
     def local(self, course: str, assignment: str) -> Path:
@@ -217,6 +216,14 @@ class HubCollect(HubExchange, abc.ExchangeCollect):  # type: ignore[misc]
         target.parent.mkdir(parents=True, exist_ok=True)
         unpack(package, target, {"timestamp.txt": stamp.encode()})
         self.log.info("Collected %s of %s", self.assignment, student)
+
+
+def _why(answer: httpx.Response) -> str:
+    """What a refusal says; a proxy's own page says less than the service does."""
+    if answer.headers.get("Content-Type", "").startswith("application/problem+json"):
+        problem = answer.json()
+        return f"{problem['detail']}. {problem['title']}"
+    return f"The courses service answered {answer.status_code}: try again in a minute."
 
 
 def _chosen(submissions: list[Record], due: datetime | None) -> Record:
