@@ -18,42 +18,53 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def validating(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NBGRADER_EXECUTION", "validate")
+
+
 def save(question: str) -> None:
     save_answer(Answer(question, Chosen(("a",)), None, datetime.now(UTC)))
 
 
-def test_missing_answer_fails_with_what_to_do() -> None:
+@pytest.mark.usefixtures("validating")
+def test_missing_answer_fails_validation_with_what_to_do() -> None:
     save("q1")
-    with pytest.raises(AssertionError, match="q2 has no saved answer yet: answer it"):
+    with pytest.raises(AssertionError, match="q2 has no saved answer yet; answer it"):
         answered("q2")
 
 
-def test_saved_answer_passes_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
-    save("q1")
-    assert answered("q1") is None  # a value would be taken for points
-    assert "q1: your answer of" in capsys.readouterr().out
-
-
-def test_broken_answer_fails_with_the_reason(folder: Path) -> None:
+@pytest.mark.usefixtures("validating")
+def test_broken_answer_fails_validation_with_the_reason(folder: Path) -> None:
     (folder / "q1.answer.json").write_text("{")
-    with pytest.raises(AssertionError, match=r"cannot be used: .* Answer question q1"):
+    with pytest.raises(AssertionError, match=r"no usable answer: .*; answer it again"):
         answered("q1")
 
 
+@pytest.mark.usefixtures("validating")
+def test_saved_answer_passes_and_says_so(capfd: pytest.CaptureFixture[str]) -> None:
+    save("q1")
+    answered("q1")
+    said = capfd.readouterr()
+    assert "q1: your answer of" in said.out
+    assert said.err == ""  # nbgrader gives no points for a word on stderr
+
+
+@pytest.mark.parametrize("run_by", [None, "autograde"])
 @pytest.mark.parametrize("content", [None, "{"])
-def test_grading_goes_on_to_the_points(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, content: str | None
+def test_cells_below_run_on_where_an_answer_is_missing(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    run_by: str | None,
+    content: str | None,
 ) -> None:
     if content is not None:
         (folder / "q1.answer.json").write_text(content)
-    monkeypatch.setenv("NBGRADER_EXECUTION", "autograde")
+    if run_by is not None:
+        monkeypatch.setenv("NBGRADER_EXECUTION", run_by)
     answered("q1")
-
-
-def test_validating_is_not_grading(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NBGRADER_EXECUTION", "validate")
-    with pytest.raises(AssertionError):
-        answered("q1")
+    assert "q1: there was no answer" in capfd.readouterr().out
 
 
 def test_name_that_is_no_questions_is_refused() -> None:
