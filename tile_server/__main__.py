@@ -27,9 +27,10 @@ class CannotStart(Exception):  # noqa: N818 - the name says what is the matter
 def main(arguments: list[str] | None = None) -> int:
     """Run a command and return its exit status."""
     logging.basicConfig(
-        level=os.environ.get("THEATRUM_LOG_LEVEL", "INFO").upper(),
-        format="%(levelname)s %(name)s: %(message)s",
+        level=logging.INFO, format="%(levelname)s %(name)s: %(message)s"
     )
+    # Its remarks on odd files name the file, and names of slides stay out of the log.
+    logging.getLogger("tifffile").setLevel(logging.ERROR)
     options = _parser().parse_args(arguments)
     try:
         if options.command == "serve":

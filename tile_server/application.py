@@ -30,11 +30,11 @@ def make_application(
 
 def _log_request(handler: web.RequestHandler) -> None:
     """One line a request at debug level; an address holds a token, so none is shown."""
-    if not log.isEnabledFor(logging.DEBUG) and handler.get_status() < 500:
+    if not log.isEnabledFor(logging.DEBUG) and handler.get_status() != 500:
         return
     token = handler.path_args[0] if handler.path_args else ""
     who = hashlib.blake2b(token.encode(), digest_size=4).hexdigest() if token else "-"
-    level = logging.ERROR if handler.get_status() >= 500 else logging.DEBUG
+    level = logging.ERROR if handler.get_status() == 500 else logging.DEBUG
     log.log(
         level,
         "%s %s token %s: %d in %.1f ms",

@@ -48,5 +48,9 @@ class SlideReplaced(TileServerError):
     """The slide's file has changed since the token was made."""
 
 
+class Abandoned(TileServerError):
+    """Nobody waits for the answer any more."""
+
+
 class Stopped(TileServerError):
     """The service is stopping; the work was given up."""

@@ -5,11 +5,14 @@ Everything of one slide lies under `s/<token>/`; the token is the right to see i
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
+import logging
 import math
+from collections.abc import Coroutine
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from tornado import web
@@ -18,6 +21,7 @@ from tornado.routing import URLSpec
 from tile_server import codecs, problems
 from tile_server.derived import VARIANT
 from tile_server.errors import (
+    Abandoned,
     BadRequest,
     OutsideTheGrid,
     TileServerError,
@@ -25,11 +29,15 @@ from tile_server.errors import (
 from tile_server.pixels import Pixels
 from tile_server.regions import Box, downsample_of, read_region, thumbnail
 from tile_server.service import TileService
+from tile_server.slides import OpenedSlide
 from tile_server.view import associated_names, describe
+
+log = logging.getLogger(__name__)
 
 # The address holds the version, so what it gives never changes; it also holds the right
 # to see it, so only the visitor's own browser may keep it.
 _FOR_EVER = "private, max-age=31536000, immutable"
+Answer = TypeVar("Answer")
 _THUMBNAIL_PX = range(1, 2049)
 
 
@@ -52,6 +60,8 @@ class Handler(web.RequestHandler):
     """What all answers share: their headers, and errors as problem documents."""
 
     SUPPORTED_METHODS = ("GET", "HEAD")
+    _work: asyncio.Future[Any] | None = None
+    _gone = False
 
     @property
     def service(self) -> TileService:
@@ -89,14 +99,31 @@ class Handler(web.RequestHandler):
         self.finish(problems.document(kind, detail))
 
     def log_exception(self, kind: Any, error: Any, trace: Any) -> None:  # as Tornado's
-        """What was refused on purpose is an answer, not an event for the log."""
+        """Log what nobody expected; Tornado's own line would show the token."""
         if not isinstance(error, TileServerError | web.HTTPError):
-            super().log_exception(kind, error, trace)
+            name = type(self).__name__
+            log.error("%s failed", name, exc_info=(kind, error, trace))
 
     def finish(self, chunk: str | bytes | dict[str, Any] | None = None) -> Any:
         spent_ms = 1000 * self.request.request_time()
         self.add_header("Server-Timing", f"total;dur={spent_ms:.3f}")
         return super().finish(chunk)
+
+    async def while_wanted(self, work: Coroutine[Any, Any, Answer]) -> Answer:
+        """Wait for work; give it up when the visitor goes."""
+        task = asyncio.ensure_future(work)
+        self._work = task
+        try:
+            return await task
+        except asyncio.CancelledError:
+            if self._gone:
+                raise Abandoned("The visitor has gone.") from None
+            raise
+
+    def on_connection_close(self) -> None:
+        self._gone = True
+        if self._work is not None:
+            self._work.cancel()
 
     def unchanged(self, etag: str) -> bool:
         """Give the answer its ETag; True where the browser has it, which ends it."""
@@ -134,26 +161,26 @@ class Handler(web.RequestHandler):
 
 class TileHandler(Handler):
     async def get(self, token: str, z: str, x: str, y: str) -> None:
-        service = self.service
-        capability = service.capability(token)
-        t_x, t_y = int(x), int(y)
-        slide = service.slides.ready(capability)
-        if slide is None:
-            async with service.slides.hold(capability):
-                await self.get(token, z, x, y)
+        capability = self.service.capability(token)
+        slide = self.service.slides.ready(capability)
+        if slide is not None:
+            await self.answer(slide, int(z), int(x), int(y))
             return
-        rung = slide.pyramid.ladder.tile_rung(int(z), t_x, t_y)
+        async with self.service.slides.hold(capability) as slide:
+            await self.answer(slide, int(z), int(x), int(y))
+
+    async def answer(self, slide: OpenedSlide, z: int, t_x: int, t_y: int) -> None:
+        rung = slide.pyramid.ladder.tile_rung(z, t_x, t_y)
         if self.unchanged(f"{slide.version}-{rung.k}-{t_x}-{t_y}-{VARIANT}"):
             return
         tile = slide.pyramid.stored_tile(rung, t_x, t_y)
         kind = "stored"
         if tile is None:
             kind = "made"
-            slide.take()
-            try:
-                tile = await service.made_tile(slide, rung, t_x, t_y)
-            finally:
-                slide.let_go()
+            # Held from here, since the flight begins a turn of the loop later.
+            with slide.held():
+                work = self.service.made_tile(slide, rung, t_x, t_y)
+                tile = await self.while_wanted(work)
         self.set_header("Content-Type", tile.media_type)
         self.add_header("Server-Timing", kind)
         self.finish(tile.body)
@@ -198,8 +225,12 @@ class RegionHandler(Handler):
                 allowed = range(pyramid.ladder.n + 1)
                 level = self.whole_number("level", allowed, 0)
             scale = downsample_of(pyramid.reader.facts, level=level, mpp=mpp)
-            body = await self.service.compute(
-                lambda: encode(read_region(pyramid, box, scale))
+            body = await self.while_wanted(
+                self.service.made_body(
+                    slide,
+                    f"region/{box}/{scale}/{form}",
+                    lambda: encode(read_region(pyramid, box, scale)),
+                )
             )
         self.set_header("Content-Type", media_type)
         self.finish(body)
@@ -213,7 +244,13 @@ class ThumbnailHandler(Handler):
             if self.unchanged(f"{slide.version}-thumbnail-{longest}-{VARIANT}"):
                 return
             pyramid = slide.pyramid
-            body = await self.service.compute(lambda: thumbnail(pyramid, longest))
+            body = await self.while_wanted(
+                self.service.made_body(
+                    slide,
+                    f"thumbnail/{longest}",
+                    lambda: thumbnail(pyramid, longest),
+                )
+            )
         self.set_header("Content-Type", "image/jpeg")
         self.finish(body)
 
@@ -225,8 +262,12 @@ class AssociatedHandler(Handler):
             reader = slide.pyramid.reader
             if name not in associated_names(reader, label=capability.label):
                 raise OutsideTheGrid("This slide has no such image.")
-            body = await self.service.compute(
-                lambda: codecs.encode_jpeg(reader.associated_image(name))
+            body = await self.while_wanted(
+                self.service.made_body(
+                    slide,
+                    f"associated/{name}",
+                    lambda: codecs.encode_jpeg(reader.associated_image(name)),
+                )
             )
         self.set_header("Content-Type", "image/jpeg")
         self.finish(body)

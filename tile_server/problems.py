@@ -47,6 +47,8 @@ TABLE: dict[type[errors.TileServerError], Kind] = {
     errors.UnreadableSlide: Kind(
         422, "unreadable-slide", "Replace the slide's file: it cannot be read."
     ),
+    # Nobody reads this one.
+    errors.Abandoned: Kind(503, "abandoned", "Ask again."),
     errors.Stopped: Kind(503, "stopping", "Try again in a moment."),
 }
 

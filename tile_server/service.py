@@ -8,7 +8,6 @@ its own, so that a new slide does not wait behind computed tiles.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import tempfile
@@ -16,17 +15,16 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import openslide
 
 from tile_server import tokens
 from tile_server.derived import DerivedTiles, slide_key, tile_key
-from tile_server.errors import Stopped
+from tile_server.flights import Flights
 from tile_server.ladder import Rung
 from tile_server.pyramid import Pyramid, Tile
 from tile_server.readers import open_slide
@@ -35,7 +33,6 @@ from tile_server.tokens import Capability
 
 log = logging.getLogger(__name__)
 
-Answer = TypeVar("Answer")
 _REMEMBERED_TOKENS = 4096
 
 
@@ -90,11 +87,11 @@ class TileService:
         self._stopping = threading.Event()
         folder = settings.cache_folder
         if folder is None:
-            folder = Path(
-                self._resources.enter_context(
-                    tempfile.TemporaryDirectory(prefix="theatrum-tiles-")
-                )
-            )
+            passing = tempfile.TemporaryDirectory(prefix="theatrum-tiles-")
+            folder = Path(self._resources.enter_context(passing))
+        else:
+            # Tiles are parts of slides, which not everybody on this machine may see.
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._derived = DerivedTiles(
             folder,
             disk_bytes=settings.cache_bytes,
@@ -103,10 +100,11 @@ class TileService:
         self._resources.callback(self._derived.close)
         self._decoded = openslide.OpenSlideCache(settings.decoded_bytes)
         self._compute = ThreadPoolExecutor(os.cpu_count() or 2, "tiles")
+        self._tiles: Flights[Tile] = Flights(self._compute, self._stopping)
+        self._bodies: Flights[bytes] = Flights(self._compute, self._stopping)
         self._openers = ThreadPoolExecutor(4, "open")
         self.slides = Slides(self._open, self._openers, settings.most_open)
         self._tokens: OrderedDict[str, Capability] = OrderedDict()
-        self._flights: dict[str, asyncio.Future[Tile]] = {}
 
     def capability(self, token: str) -> Capability:
         """What a token allows; raises BadToken or ExpiredToken.
@@ -129,24 +127,22 @@ class TileService:
     ) -> Tile:
         """A tile that costs work, from memory or from a thread.
 
-        Requests for the same tile share one flight. `slide` must be held.
+        `slide` must be open when this is called.
         """
         key = tile_key(slide_key(slide.path, slide.version), rung.k, t_x, t_y)
         tile = self._derived.recent(key)
         if tile is not None:
             return tile
-        flight = self._flights.get(key)
-        if flight is None:
-            work = self._start(lambda: slide.pyramid.tile(rung, t_x, t_y))
-            slide.take()
-            flight = asyncio.wrap_future(work)
-            self._flights[key] = flight
-            flight.add_done_callback(lambda _: self._landed(key, slide))
-        return await self._landing(asyncio.shield(flight))
+        return await self._tiles.join(
+            key, slide, lambda: slide.pyramid.tile(rung, t_x, t_y)
+        )
 
-    async def compute(self, work: Callable[[], Answer]) -> Answer:
-        """Do `work` in a computing thread."""
-        return await self._landing(asyncio.wrap_future(self._start(work)))
+    async def made_body(
+        self, slide: OpenedSlide, what: str, make: Callable[[], bytes]
+    ) -> bytes:
+        """Another answer that costs work; `what` is the same for the same answer."""
+        key = f"{slide_key(slide.path, slide.version)}/{what}"
+        return await self._bodies.join(key, slide, make)
 
     def stop(self) -> None:
         """End work in progress and free everything; call once, after the server."""
@@ -155,26 +151,6 @@ class TileService:
         self._openers.shutdown(wait=True)
         self.slides.close()
         self._resources.close()
-
-    def _landed(self, key: str, slide: OpenedSlide) -> None:
-        flight = self._flights.pop(key)
-        slide.let_go()
-        if not flight.cancelled():
-            flight.exception()  # seen, even when every visitor has left
-
-    async def _landing(self, flight: asyncio.Future[Answer]) -> Answer:
-        """Wait for work; what was given up because of `stop` is `Stopped`."""
-        try:
-            return await flight
-        except asyncio.CancelledError:
-            if self._stopping.is_set():
-                raise Stopped("The tile service is stopping.") from None
-            raise
-
-    def _start(self, work: Callable[[], Answer]) -> Future[Answer]:
-        if self._stopping.is_set():
-            raise Stopped("The tile service is stopping.")
-        return self._compute.submit(work)
 
     def _open(self, path: Path, version: str) -> Pyramid:
         reader = open_slide(path, decoded_cache=self._decoded)

@@ -13,9 +13,10 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Executor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from tile_server.errors import SlideMissing, SlideReplaced, Stopped
@@ -54,6 +55,15 @@ class OpenedSlide:
         self._holders -= 1
         self._close_if_unused()
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep the slide open as long as this lasts."""
+        self.take()
+        try:
+            yield
+        finally:
+            self.let_go()
+
     def leave(self) -> None:
         """Close as soon as nobody reads any more."""
         self._left = True
@@ -62,6 +72,23 @@ class OpenedSlide:
     def _close_if_unused(self) -> None:
         if self._left and not self._holders:
             self.pyramid.reader.close()
+
+
+@dataclass
+class _Opening:
+    """A slide that is being opened, and how many wait for it."""
+
+    task: asyncio.Task[OpenedSlide]
+    visitors: int = 0
+    _let_go: bool = False
+
+    def let_go_once(self) -> None:
+        """Let go of what the opening took, when it is done and nobody waits for it."""
+        if self._let_go or self.visitors or not self.task.done():
+            return
+        self._let_go = True
+        if not self.task.cancelled() and self.task.exception() is None:
+            self.task.result().let_go()
 
 
 class Slides:
@@ -78,13 +105,13 @@ class Slides:
         self._threads = threads
         self._most_open = most_open
         self._table: OrderedDict[Key, OpenedSlide] = OrderedDict()
-        self._opening: dict[Key, asyncio.Task[OpenedSlide]] = {}
+        self._opening: dict[Key, _Opening] = {}
         self._closed = False
 
     def ready(self, capability: Capability) -> OpenedSlide | None:
         """The slide if it is open; raises SlideMissing or SlideReplaced.
 
-        Not held: good until the next `await`.
+        Not taken: good until the next `await`.
         """
         key = capability.path, capability.version
         slide = self._table.get(key)
@@ -104,8 +131,11 @@ class Slides:
 
         Raises SlideMissing, SlideReplaced and UnreadableSlide.
         """
-        slide = self.ready(capability) or await self._open(capability)
-        slide.take()
+        slide = self.ready(capability)
+        if slide is None:
+            slide = await self._open(capability)
+        else:
+            slide.take()
         try:
             yield slide
         finally:
@@ -121,21 +151,33 @@ class Slides:
         if self._closed:
             raise Stopped("The tile service is stopping.")
         key = capability.path, capability.version
-        task = self._opening.get(key)
-        if task is None:
-            task = asyncio.ensure_future(self._open_once(key))
-            self._opening[key] = task
-            task.add_done_callback(lambda _: self._opening.pop(key, None))
-        # One visitor who leaves must not end the opening that others wait for.
-        return await asyncio.shield(task)
+        opening = self._opening.get(key)
+        if opening is None:
+            opening = _Opening(asyncio.ensure_future(self._open_once(key)))
+            self._opening[key] = opening
+            opening.task.add_done_callback(lambda _: self._opened(key))
+        opening.visitors += 1
+        try:
+            # One visitor who leaves must not end the opening that others wait for.
+            slide = await asyncio.shield(opening.task)
+            slide.take()
+            return slide
+        finally:
+            opening.visitors -= 1
+            opening.let_go_once()
+
+    def _opened(self, key: Key) -> None:
+        self._opening.pop(key).let_go_once()
 
     async def _open_once(self, key: Key) -> OpenedSlide:
+        """Open a slide and take it: it may have to leave before a visitor sees it."""
         loop = asyncio.get_running_loop()
         pyramid = await loop.run_in_executor(self._threads, self._open_file, key)
         slide = OpenedSlide(key, pyramid)
         if self._closed:
             slide.leave()
             raise Stopped("The tile service is stopping.")
+        slide.take()
         self._table[key] = slide
         while len(self._table) > self._most_open:
             self._table.popitem(last=False)[1].leave()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -335,6 +336,39 @@ def test_the_log_shows_neither_token_nor_path(
         assert token not in line
         assert "wrong-token" not in line
         assert "ycbcr" not in line
+
+
+def test_an_unexpected_error_is_logged_without_the_token(
+    made_slides: dict[str, Path],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object) -> bytes:
+        raise RuntimeError("nobody expected this")
+
+    monkeypatch.setattr("tile_server.handlers.thumbnail", fail)
+    for service in serve(TileSettings(tokens.new_key())):
+        token = service.seal(made_slides["ycbcr"])
+        problem(service.get(token, "thumbnail"), 500, "internal-server-error")
+    assert "nobody expected this" in caplog.text
+    assert token not in caplog.text
+
+
+def test_visitors_who_go_leave_no_error_behind(
+    server: Server, made_slides: dict[str, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    token = server.seal(made_slides["single"], expires=2**33 + 1)
+    template = tiles_url(server.settings.base, token)
+    place = server.client.base_url.host, server.client.base_url.port
+    for z in (0, 1, 2, 3):
+        for x in range(2):
+            address = template.format(z=z, x=x, y=0)
+            with socket.create_connection(place) as visitor:
+                request = f"GET {address} HTTP/1.1\r\nHost: localhost\r\n\r\n"
+                visitor.sendall(request.encode())
+    answer = server.client.get(template.format(z=0, x=0, y=0))
+    assert answer.status_code == 200
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 def test_health_is_ok(server: Server) -> None:

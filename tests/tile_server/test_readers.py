@@ -199,6 +199,16 @@ def test_a_damaged_tile_does_not_stop_the_others(shared_data: Path) -> None:
     assert failed == 12
 
 
+def test_an_image_of_many_channels_is_refused(
+    shared_data: Path, tmp_path: Path
+) -> None:
+    made = slides.write_channels(tmp_path / "vectra_pyramid.ome.tiff", 3)
+    real = shared_data / "multichannel" / "vectra_pyramid.ome.tiff"
+    for path in (made, real):
+        with pytest.raises(UnreadableSlide, match=r"\.tiff holds 3 channels"):
+            open_slide(path)
+
+
 def test_openslide_goes_on_after_a_damaged_part(tmp_path: Path) -> None:
     path = slides.write_slide(tmp_path / "hurt.tiff", slides.DEFLATE)
     slides.damage_tile(path, page=0, number=9)
@@ -209,7 +219,7 @@ def test_openslide_goes_on_after_a_damaged_part(tmp_path: Path) -> None:
         assert np.array_equal(seen, slides.picture(128, 128))
 
 
-def test_a_closed_reader_leaves_no_descriptor(made_slides: dict[str, Path]) -> None:
+def test_a_closed_reader_leaves_no_descriptor(tmp_path: Path) -> None:
     links = Path("/proc/self/fd")
     if not links.is_dir():
         pytest.skip("this system does not list descriptors")
@@ -217,8 +227,9 @@ def test_a_closed_reader_leaves_no_descriptor(made_slides: dict[str, Path]) -> N
     def descriptors(of: Path) -> int:
         return sum(link.resolve() == of for link in links.iterdir() if link.exists())
 
-    reader: Reader = open_slide(made_slides["ycbcr"])
-    opened = descriptors(made_slides["ycbcr"])
+    path = slides.write_slide(tmp_path / "own.svs", slides.YCBCR)
+    reader: Reader = open_slide(path)
+    opened = descriptors(path)
     reader.close()
     assert opened >= 1
-    assert descriptors(made_slides["ycbcr"]) == 0
+    assert descriptors(path) == 0

@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 
 import openslide
+import tifffile
 
 from tile_server.errors import DamagedTile, UnreadableSlide
 from tile_server.readers.pass_through import PassThroughReader
@@ -14,6 +15,7 @@ from tile_server.readers.through_openslide import OpenSlideReader
 
 log = logging.getLogger(__name__)
 
+_PLANES = (("C", "channels"), ("Z", "depths"), ("T", "times"))
 # Big enough to force a decode, small enough to cost one tile.
 _PROBE = 8
 
@@ -43,6 +45,7 @@ def open_slide(
         raise UnreadableSlide(f"{path.name} is not there.")
     slide = OpenSlideReader(path, decoded_cache=decoded_cache)
     try:
+        _refuse_channels(slide)
         reader: Reader = PassThroughReader.probe(slide) or slide
         _prove_readable(reader)
     except BaseException:
@@ -52,6 +55,31 @@ def open_slide(
         "chose %s for a slide of format %s", type(reader).__name__, reader.facts.format
     )
     return reader
+
+
+def _refuse_channels(slide: OpenSlideReader) -> None:
+    """Refuse an OME-TIFF of several channels, depths or times.
+
+    openslide would show the first of them as if it were the slide.
+    """
+    if slide.vendor != "generic-tiff":
+        return
+    try:
+        with tifffile.TiffFile(slide.path) as tiff:
+            if not tiff.is_ome:
+                return
+            series = tiff.series[0]
+            sizes = dict(zip(series.axes, series.shape, strict=True))
+    except (tifffile.TiffFileError, ValueError, IndexError, KeyError) as error:
+        kind = type(error).__name__
+        log.info("openslide reads this TIFF and tifffile does not (%s)", kind)
+        return
+    several = [f"{sizes[axis]} {name}" for axis, name in _PLANES if axis in sizes]
+    if several:
+        raise UnreadableSlide(
+            f"{slide.path.name} holds {' and '.join(several)}; "
+            "only colour slides of one plane can be read here."
+        )
 
 
 def _prove_readable(reader: Reader) -> None:
@@ -72,7 +100,7 @@ def _prove_readable(reader: Reader) -> None:
                 break
         else:
             raise UnreadableSlide(
-                f"{reader.path.name} opens, but its pixels cannot be read: {failure}"
+                f"{reader.path.name} opens, but has no pixels to show. {failure}"
             ) from failure
 
 

@@ -187,7 +187,8 @@ def _indexes(slide: OpenSlideReader, fd: int) -> dict[int, tuple[Level, TileInde
                 )
                 found[number] = (shape, index)
     except (tifffile.TiffFileError, ValueError, IndexError, KeyError) as error:
-        log.info("a TIFF that openslide reads and tifffile does not: %s", error)
+        kind = type(error).__name__
+        log.info("openslide reads this TIFF and tifffile does not (%s)", kind)
         return {}
     return found
 

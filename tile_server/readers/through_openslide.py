@@ -80,7 +80,7 @@ class OpenSlideReader:
             region = slide.read_region(l0_corner, level, size)
         except openslide.OpenSlideError as error:
             self._reopen(slide)
-            raise DamagedTile(f"openslide cannot read this part: {error}") from error
+            raise DamagedTile(f"It cannot be read: {self._reason(error)}.") from error
         return _on_background(region, self._facts.background)
 
     def associated_image(self, name: str) -> Pixels:
@@ -89,7 +89,7 @@ class OpenSlideReader:
             image = slide.associated_images[name]
         except openslide.OpenSlideError as error:
             self._reopen(slide)
-            raise DamagedTile(f"The image cannot be read: {error}") from error
+            raise DamagedTile(f"It cannot be read: {self._reason(error)}.") from error
         return _on_background(image, self._facts.background)
 
     def close(self) -> None:
@@ -115,13 +115,20 @@ class OpenSlideReader:
                 "or it is cut off."
             ) from error
         except (openslide.OpenSlideError, OSError) as error:
-            reason = str(error).replace(f"{self._path.parent}/", "")
             raise UnreadableSlide(
-                f"{self._path.name} cannot be opened: {reason}."
+                f"{self._path.name} cannot be opened: {self._reason(error)}."
             ) from error
         if self._decoded_cache is not None:
             slide.set_cache(self._decoded_cache)
         return slide
+
+    def _reason(self, error: Exception) -> str:
+        """What openslide says, without the folder in which the slide lies."""
+        folders = {self._path.parent, self._path.resolve().parent}
+        reason = str(error)
+        for folder in folders:
+            reason = reason.replace(f"{folder}/", "")
+        return reason
 
     def _reopen(self, failed: openslide.OpenSlide) -> None:
         """Replace a handle that met an error: openslide never uses it again.
