@@ -181,7 +181,7 @@ def _deep_zoom(
 def _over_http(path: Path, count: int, chance: random.Random) -> None:
     """Our service as a whole, one request after another."""
     settings = TileSettings(tokens.new_key())
-    sockets = running.bind_loopback(0)
+    sockets = running.listen(0)
     started = threading.Event()
     stops: list[running.Stop] = []
 

@@ -10,10 +10,13 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from rich.console import Console
+from rich.progress import track
 
 from tile_server import running, tokens
 from tile_server.folder import SlideFolder, folder_routes
@@ -65,7 +68,7 @@ def _serve(root: Path, port: int) -> None:
         raise CannotStart(f"{root} is not a folder: name one that holds slides.")
     sockets = _listen(port)
     folder = SlideFolder(root)
-    count = len(folder.images())
+    count = len(folder.images(_progress))
     number = sockets[0].getsockname()[1]
 
     def started(_: running.Stop) -> None:
@@ -74,6 +77,13 @@ def _serve(root: Path, port: int) -> None:
 
     settings = _settings(tokens.new_key(), os.environ)
     running.run(settings, sockets, routes=folder_routes(folder), started=started)
+
+
+def _progress(files: list[Path]) -> Iterable[Path]:
+    """Show how far the first look has come; only where somebody looks."""
+    terminal = Console(stderr=True)
+    quiet = not terminal.is_terminal
+    return track(files, "slides", console=terminal, transient=True, disable=quiet)
 
 
 def _hub(environment: Mapping[str, str]) -> None:
@@ -113,12 +123,14 @@ def _beside_kernel(environment: Mapping[str, str]) -> None:
         key = tokens.decode_key(sys.stdin.readline())
     except ValueError as error:
         raise CannotStart(f"The first line of input must be a key: {error}.") from None
+    descriptor = sys.stdin.fileno()
     sockets = _listen(0)
     number = sockets[0].getsockname()[1]
 
     def started(stop: running.Stop) -> None:
         def wait_for_the_end() -> None:
-            while sys.stdin.readline():
+            # Not through sys.stdin: Python could not end while a thread has its lock.
+            while os.read(descriptor, 4096):
                 pass
             stop()
 
@@ -133,7 +145,7 @@ def _beside_kernel(environment: Mapping[str, str]) -> None:
 
 def _listen(port: int, host: str = "127.0.0.1") -> list[socket.socket]:
     try:
-        return running.bind_loopback(port, host)
+        return running.listen(port, host)
     except (OSError, OverflowError) as error:
         raise CannotStart(f"Port {port} cannot be used: {error}.") from error
 

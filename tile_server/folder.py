@@ -14,8 +14,9 @@ import json
 import logging
 import os
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,6 +38,9 @@ log = logging.getLogger(__name__)
 
 _LIFE_S = 24 * 3600
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+Watch = Callable[[list[Path]], Iterable[Path]]
 
 
 @dataclass(frozen=True)
@@ -63,14 +67,20 @@ class SlideFolder:
         self._root = root.resolve()
         self._known: dict[tuple[Path, str], FolderImage | None] = {}
         self._skipped: set[tuple[Path, str]] = set()
+        self._lock = threading.Lock()
 
-    def images(self) -> list[FolderImage]:
+    def images(self, watch: Watch = iter) -> list[FolderImage]:
         """All slides, by name. Blocks; files that are no slides are named on stderr.
 
-        A slide of many files (DICOM) is listed once, by its largest file.
+        A slide of many files (DICOM) is listed once, by its largest file. `watch` sees
+        the files pass, to show progress.
         """
+        with self._lock:
+            return self._images(watch)
+
+    def _images(self, watch: Watch) -> list[FolderImage]:
         found: dict[tuple[Path, str], FolderImage | None] = {}
-        for path in self._files():
+        for path in watch(list(self._files())):
             try:
                 version = file_version(path)
             except OSError:

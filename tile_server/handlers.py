@@ -10,6 +10,7 @@ import io
 import json
 import logging
 import math
+import re
 from collections.abc import Coroutine
 from datetime import UTC, datetime
 from typing import Any, TypeVar, cast
@@ -43,11 +44,12 @@ _THUMBNAIL_PX = range(1, 2049)
 
 def routes(base: str) -> list[URLSpec]:
     """The routes under `base`, which starts and ends with a slash."""
+    base = re.escape(base)
     token = f"{base}s/([A-Za-z0-9_-]+)"
     number = r"(\d{1,9})"
     table: list[tuple[str, type[web.RequestHandler]]] = [
         (f"{token}/{number}/{number}/{number}", TileHandler),
-        (f"{token}/view.json", ViewHandler),
+        (rf"{token}/view\.json", ViewHandler),
         (f"{token}/region", RegionHandler),
         (f"{token}/thumbnail", ThumbnailHandler),
         (f"{token}/associated/([^/]+)", AssociatedHandler),

@@ -83,16 +83,19 @@ class Ladder:
             )
         return rung
 
+    def base(self, rung: Rung) -> Rung:
+        """The nearest finer rung that is in the file."""
+        return next(
+            finer for finer in reversed(self.rungs[: rung.k]) if finer.level is not None
+        )
+
     def source(self, rung: Rung, longest: int) -> Rung:
         """The finer rung to compose `rung` from, at most 2**longest times finer.
 
-        That is the nearest finer rung that is in the file, or, where it is too far, a
-        composed one a whole number of `longest` steps above it, so that few composed
-        rungs serve many.
+        That is its base or, where that is too far, a composed rung a whole number of
+        `longest` steps above it, so that few composed rungs serve many.
         """
-        base = next(
-            finer for finer in reversed(self.rungs[: rung.k]) if finer.level is not None
-        )
+        base = self.base(rung)
         steps = (rung.k - base.k - 1) // longest
         return self.rungs[base.k + steps * longest]
 

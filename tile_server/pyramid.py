@@ -36,8 +36,8 @@ JPEG, PNG = "image/jpeg", "image/png"
 _LONGEST_JPEG = 3
 # Other formats are decoded in full: a quarter each way is 16 tiles' worth of pixels.
 _LONGEST_OTHER = 2
-# A damaged tile within a composed one: clearly neither tissue nor glass.
-_DAMAGED: Colour = (128, 128, 128)
+# A damaged tile within a larger picture: clearly neither tissue nor glass.
+DAMAGED: Colour = (128, 128, 128)
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,12 @@ class Tile:
 
     body: bytes
     media_type: str
+
+    def decode(self) -> Pixels:
+        """The tile's pixels; raises DamagedTile."""
+        if self.media_type == PNG:
+            return codecs.decode_png(self.body)
+        return codecs.decode_jpeg(self.body)
 
 
 Make = Callable[[], Tile]
@@ -81,8 +87,6 @@ class Pyramid:
         self.ladder: Ladder = build(reader.levels)
         self._keep = keep
         self._stopping = stopping or threading.Event()
-        encoded = reader.levels[0].encoded
-        self._longest = _LONGEST_JPEG if encoded else _LONGEST_OTHER
 
     def stored_tile(self, rung: Rung, t_x: int, t_y: int) -> Tile | None:
         """The file's own tile, undecoded, or None where there is none that can leave.
@@ -136,7 +140,9 @@ class Pyramid:
 
     def _compose(self, rung: Rung, t_x: int, t_y: int) -> Pixels:
         """A tile made of a finer rung's tiles, each `factor` times smaller."""
-        source = self.ladder.source(rung, self._longest)
+        from_jpeg = self._gives_jpeg_tiles(self.ladder.base(rung))
+        longest = _LONGEST_JPEG if from_jpeg else _LONGEST_OTHER
+        source = self.ladder.source(rung, longest)
         factor = 1 << (rung.k - source.k)
         edge = self.ladder.tile
         if source.level is not None and not self._gives_jpeg_tiles(source):
@@ -161,15 +167,11 @@ class Pyramid:
             stored = self.stored_tile(source, s_x, s_y)
             if stored is not None:
                 return codecs.decode_jpeg(stored.body, factor)
-            tile = self.tile(source, s_x, s_y)
-            if tile.media_type == JPEG:
-                pixels = codecs.decode_jpeg(tile.body)
-            else:
-                pixels = codecs.decode_png(tile.body)
+            pixels = self.tile(source, s_x, s_y).decode()
         except DamagedTile as error:
             log.warning("a composed tile has a hole: %s", error)
             edge = self.ladder.tile // factor
-            return plain(edge, edge, _DAMAGED)
+            return plain(edge, edge, DAMAGED)
         # Cut first: a block across the slide's edge would mix in background.
         edge = self.ladder.tile
         width, height = self._picture_size(source)

@@ -10,6 +10,7 @@ Planes: `l0_` level-0 pixels, `s_` pixels of the level that is read, `o_` of the
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass
 
@@ -17,13 +18,15 @@ import numpy as np
 from PIL import Image
 
 from tile_server import codecs
-from tile_server.errors import BadRequest, RegionTooLarge
+from tile_server.errors import BadRequest, DamagedTile, RegionTooLarge
 from tile_server.ladder import Rung
 from tile_server.pixels import Pixels, plain
-from tile_server.pyramid import JPEG, Pyramid
+from tile_server.pyramid import DAMAGED, Pyramid
 from tile_server.readers.protocol import SlideFacts
 
-MOST_PIXELS = 2**25
+log = logging.getLogger(__name__)
+
+MOST_PIXELS = 2**24
 _MOST_SOURCE_PIXELS = 2**30
 # A block reads at most about this many source pixels each way.
 _BLOCK = 2048
@@ -116,12 +119,13 @@ def thumbnail(pyramid: Pyramid, longest: int) -> bytes:
     )
     for t_y in range(rung.rows):
         for t_x in range(rung.columns):
-            tile = pyramid.tile(rung, t_x, t_y)
-            decode = (
-                codecs.decode_jpeg if tile.media_type == JPEG else codecs.decode_png
-            )
             top, left = t_y * edge, t_x * edge
-            whole[top : top + edge, left : left + edge] = decode(tile.body)
+            part = whole[top : top + edge, left : left + edge]
+            try:
+                part[:] = pyramid.tile(rung, t_x, t_y).decode()
+            except DamagedTile as error:
+                log.warning("a thumbnail has a hole: %s", error)
+                part[:] = DAMAGED
     picture = (0, 0, full.width / rung.downsample, full.height / rung.downsample)
     image = Image.fromarray(whole).resize(size, Image.Resampling.BICUBIC, picture)
     return codecs.encode_jpeg(np.asarray(image))

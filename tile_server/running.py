@@ -26,8 +26,8 @@ _MOST_BODY_BYTES = 2**16
 Stop = Callable[[], None]
 
 
-def bind_loopback(port: int, host: str = "127.0.0.1") -> list[socket.socket]:
-    """Listen on `port` of this machine only, 0 for any; raises OSError if taken."""
+def listen(port: int, host: str = "127.0.0.1") -> list[socket.socket]:
+    """Listen on `port`, 0 for any; raises OSError if it is taken."""
     return bind_sockets(port, host, family=socket.AF_INET)
 
 

@@ -61,6 +61,9 @@ class TileSettings:
     most_open
         How many slides stay open. More spares the 5 to 20 ms of opening; each costs a
         file descriptor and about half a megabyte.
+    look_again_s
+        How long a file is believed to be unchanged. Longer spares a look-up in the file
+        system now and then; shorter notices a replaced file sooner.
     resource_policy
         Which pages may embed the tiles (Cross-Origin-Resource-Policy).
     """
@@ -72,6 +75,7 @@ class TileSettings:
     memory_bytes: int = 64 * 2**20
     decoded_bytes: int = 64 * 2**20
     most_open: int = 128
+    look_again_s: float = 1.0
     resource_policy: str = "same-origin"
 
 
@@ -103,7 +107,12 @@ class TileService:
         self._tiles: Flights[Tile] = Flights(self._compute, self._stopping)
         self._bodies: Flights[bytes] = Flights(self._compute, self._stopping)
         self._openers = ThreadPoolExecutor(4, "open")
-        self.slides = Slides(self._open, self._openers, settings.most_open)
+        self.slides = Slides(
+            self._open,
+            self._openers,
+            most_open=settings.most_open,
+            look_again_s=settings.look_again_s,
+        )
         self._tokens: OrderedDict[str, Capability] = OrderedDict()
 
     def capability(self, token: str) -> Capability:

@@ -26,8 +26,6 @@ from tile_server.versions import file_version
 
 log = logging.getLogger(__name__)
 
-_LOOK_AGAIN_S = 1.0
-
 Key = tuple[str, str]
 
 
@@ -41,10 +39,13 @@ class OpenedSlide:
         self._holders = 0
         self._left = False
 
-    def check_file(self) -> None:
-        """Look the file up, at most once a second; raises as `current_version`."""
+    def check_file(self, interval_s: float) -> None:
+        """Look the file up unless that was less than `interval_s` ago.
+
+        Raises SlideMissing or SlideReplaced.
+        """
         now = time.monotonic()
-        if now - self._looked_at >= _LOOK_AGAIN_S:
+        if now - self._looked_at >= interval_s:
             check_version(self.path, self.version)
             self._looked_at = now
 
@@ -98,12 +99,15 @@ class Slides:
         self,
         open_pyramid: Callable[[Path, str], Pyramid],
         threads: Executor,
+        *,
         most_open: int,
+        look_again_s: float,
     ) -> None:
         """Open slides with `open_pyramid(path, version)` in `threads`."""
         self._open_pyramid = open_pyramid
         self._threads = threads
         self._most_open = most_open
+        self._look_again_s = look_again_s
         self._table: OrderedDict[Key, OpenedSlide] = OrderedDict()
         self._opening: dict[Key, _Opening] = {}
         self._closed = False
@@ -118,7 +122,7 @@ class Slides:
         if slide is None:
             return None
         try:
-            slide.check_file()
+            slide.check_file(self._look_again_s)
         except (SlideMissing, SlideReplaced):
             self._table.pop(key).leave()
             raise

@@ -70,7 +70,7 @@ def server() -> Iterator[Server]:
 
 def serve(settings: TileSettings) -> Iterator[Server]:
     """Run a service while the generator is held."""
-    sockets = running.bind_loopback(0)
+    sockets = running.listen(0)
     started = threading.Event()
     stops: list[Callable[[], None]] = []
 

@@ -188,6 +188,19 @@ def test_beside_a_kernel_it_serves_until_its_input_ends(
         ends_quietly(process)
 
 
+def test_beside_a_kernel_it_ends_when_it_is_told_to() -> None:
+    with command("beside-kernel") as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(tokens.encode_key(tokens.new_key()) + "\n")
+        process.stdin.flush()
+        assert json.loads(process.stdout.readline())["port"]
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(STOP_S) == 0
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+
+
 def test_beside_a_kernel_it_refuses_to_start_without_a_key() -> None:
     with command("beside-kernel") as process:
         _, said = process.communicate("no key\n", timeout=20)

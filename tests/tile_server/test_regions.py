@@ -121,6 +121,11 @@ def test_a_damaged_part_is_an_error_not_a_picture(tmp_path: Path) -> None:
         with pytest.raises(DamagedTile):
             read_region(Pyramid(reader), Box(0, 0, 100, 100), (1, 1))
         assert read_region(Pyramid(reader), Box(64, 64, 64, 64), (1, 1)).any()
+        # A thumbnail is for finding the slide, so it only has a hole.
+        body = thumbnail(Pyramid(reader), 1000)
+    seen = np.asarray(Image.open(io.BytesIO(body))).astype(int)
+    assert np.abs(seen[:56, :56] - 128).max() < 20
+    assert np.abs(seen[72:] - slides.picture(1000, 700)[72:]).mean() < 8
 
 
 @pytest.mark.parametrize("longest", [1, 64, 256, 2048])

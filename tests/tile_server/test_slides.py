@@ -27,7 +27,9 @@ class Table:
         self.gate.set()
         self.opened: list[Pyramid] = []
         self.threads = ThreadPoolExecutor(4)
-        self.slides = Slides(self.open, self.threads, most_open)
+        self.slides = Slides(
+            self.open, self.threads, most_open=most_open, look_again_s=0
+        )
 
     def open(self, path: Path, _version: str) -> Pyramid:
         assert self.gate.wait(10)

@@ -239,16 +239,20 @@ def _index(page: tifffile.TiffPage, fd: int) -> TileIndex | None:
     present = np.flatnonzero(lengths)
     if not len(present):
         return None
+    prefixes = set()
     for number in (present[0], present[len(present) // 2], present[-1]):
         tile = os.pread(fd, int(lengths[number]), int(offsets[number]))
-        prefix = _prefix(page, tile)
-        if prefix is not None:
-            return TileIndex(prefix, offsets, lengths)
-    return None
+        # A damaged tile says nothing of the others.
+        if jpeg_streams.starts_like_jpeg(tile):
+            prefixes.add(_prefix(page, tile))
+    if len(prefixes) != 1:
+        return None
+    prefix = prefixes.pop()
+    return None if prefix is None else TileIndex(prefix, offsets, lengths)
 
 
 def _prefix(page: tifffile.TiffPage, tile: bytes) -> bytes | None:
-    """The prefix of a level judged by one of its tiles; None where it must not pass.
+    """The prefix of a level as one of its tiles asks for it; None if it must not pass.
 
     TIFF's photometric tag decides what the components are, and openslide obeys it. A
     browser looks at the JFIF and Adobe markers instead, so a tile whose own markers
