@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from jupyter_core.paths import jupyter_runtime_dir
+
 from theatrum.errors import FileMissing, Unreachable, Unreadable
 from theatrum.session import Session, current_session
 
@@ -77,6 +79,8 @@ def _started() -> TileService:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=messages,
+            # "Interrupt kernel" signals the kernel's whole process group.
+            start_new_session=True,
         )
         try:
             port = _port(process, key)
@@ -94,7 +98,8 @@ def _started() -> TileService:
 
 def _port(process: subprocess.Popen[bytes], key: bytes) -> int:
     """Give a starting tile service its key, and return the port that it chose."""
-    assert process.stdin is not None and process.stdout is not None  # noqa: S101
+    assert process.stdin  # noqa: S101  (both are pipes: for the type checker)
+    assert process.stdout  # noqa: S101
     process.stdin.write(base64.urlsafe_b64encode(key) + b"\n")
     process.stdin.flush()
     return int(json.loads(_first_line(process.stdout))["port"])
@@ -185,14 +190,17 @@ def page_base(
 
 
 def _parent_server_prefix(env: Mapping[str, str]) -> str | None:
-    """Return the base URL of the Jupyter server that started this kernel."""
+    """Return the base URL of the Jupyter server that started this kernel.
+
+    A server writes what it is into a file named after its process. (jupyter_server's
+    `list_running_servers` reads the same files, but importing it takes a second.)
+    """
     parent = env.get("JPY_PARENT_PID", "")
     if not parent.isdigit():
         return None
-    from jupyter_server.serverapp import list_running_servers
-
-    for server in list_running_servers():
-        if server.get("pid") == int(parent):
-            base_url: str = server["base_url"]
-            return base_url if base_url.endswith("/") else f"{base_url}/"
-    return None
+    try:
+        written = Path(jupyter_runtime_dir()) / f"jpserver-{parent}.json"
+        base_url = json.loads(written.read_text(encoding="utf-8"))["base_url"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return f"/{base_url.strip('/')}/".replace("//", "/")

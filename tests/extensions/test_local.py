@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,34 +20,62 @@ from theatrum import open_image
 from theatrum.local import tile_service
 open_image("slide.svs")
 print(tile_service().process.pid, flush=True)
-sys.stdin.read()
+while True:
+    try:
+        if not sys.stdin.readline():
+            break
+        print(open_image("slide.svs").region(0, 0, 8, 8).shape, flush=True)
+    except KeyboardInterrupt:
+        print("interrupted", flush=True)
 """
 
 
-@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM, None])
-def test_the_tile_service_ends_with_the_kernel_however_that_ends(
-    tmp_path: Path, end: signal.Signals | None
-) -> None:
+@pytest.fixture
+def kernel(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that opened a slide, as a kernel does, and reads a region per line."""
     slides.write_slide(tmp_path / "slide.svs", slides.YCBCR)
     # A file of the same name beside the notebook must not be run in its place.
     (tmp_path / "tile_server.py").write_text("raise SystemExit('the wrong module')")
-    kernel = subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-P", "-c", KERNEL],
         cwd=tmp_path,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,  # a process group of its own, as Jupyter gives it
     )
-    assert kernel.stdout is not None
-    line = kernel.stdout.readline()
-    if end is None:
-        kernel.communicate("")
-    else:
-        assert line, kernel.communicate()[1]
+    yield process
+    process.kill()
+    process.communicate()
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM, None])
+def test_the_tile_service_ends_with_the_kernel_however_that_ends(
+    kernel: subprocess.Popen[str], end: signal.Signals | None
+) -> None:
+    tiles = int(_line(kernel))
+    if end is not None:
         kernel.send_signal(end)
-        kernel.communicate()
-    assert _ends_within(int(line), seconds=10)
+    kernel.communicate()
+    assert _ends_within(tiles, seconds=10)
+
+
+def test_an_interrupted_kernel_keeps_its_tile_service(
+    kernel: subprocess.Popen[str],
+) -> None:
+    tiles = int(_line(kernel))
+    os.killpg(kernel.pid, signal.SIGINT)  # as Jupyter interrupts: the whole group
+    assert _line(kernel) == "interrupted"
+    assert kernel.stdin is not None
+    kernel.stdin.write("\n")
+    kernel.stdin.flush()
+    assert _line(kernel) == "(8, 8, 3)"
+    assert Path(f"/proc/{tiles}").exists()
+
+
+def _line(kernel: subprocess.Popen[str]) -> str:
+    assert kernel.stdout is not None
+    return kernel.stdout.readline().strip()
 
 
 def _ends_within(pid: int, seconds: float) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -67,16 +66,16 @@ def test_without_a_hub_the_server_that_started_the_kernel_names_the_base(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path))
-    running = {"pid": os.getpid(), "base_url": "/lab-one/", "port": 1, "root_dir": "."}
-    (tmp_path / "jpserver-1.json").write_text(json.dumps(running))
-    env = {"JPY_PARENT_PID": str(os.getpid())}
-    assert page_base(4711, environment=env) == "/lab-one/proxy/4711/"
+    env = {"JPY_PARENT_PID": "77"}
+    for base_url, expected in (("/", "/"), ("/lab/", "/lab/"), ("/a/b", "/a/b/")):
+        (tmp_path / "jpserver-77.json").write_text(json.dumps({"base_url": base_url}))
+        assert page_base(4711, environment=env) == f"{expected}proxy/4711/"
 
 
 def test_a_kernel_that_no_server_started_gives_the_port_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path))
-    env = {"JPY_PARENT_PID": str(os.getpid())}
+    env = {"JPY_PARENT_PID": "77"}
     assert page_base(4711, environment=env) == "http://127.0.0.1:4711/"
     assert page_base(4711, environment={}) == "http://127.0.0.1:4711/"

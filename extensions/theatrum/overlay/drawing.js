@@ -49,9 +49,9 @@ async function attach(model, el, signal) {
   if (!drawView) return;
   const map = view.obj;
   map.pm.setGlobalOptions({ snappable: false }); // a corner lies where it was put
-  const tools = addTools(model, map, el, signal);
+  const editable = model.get("tools").length > 0;
   const tidy = () => tidyMarks(draw, model.get("max_marks"));
-  const label = () => labelMarks(map, drawView.feature_group);
+  const label = () => labelMarks(map, drawView.feature_group, editable);
   keepFocus(map, signal);
   draw.on("change:data", tidy);
   draw.on("change:data", label);
@@ -60,7 +60,8 @@ async function attach(model, el, signal) {
     draw.off("change:data", tidy);
     draw.off("change:data", label);
   });
-  listenToKeys(map, tools, signal);
+  keepLabKeysAway(map.getContainer(), signal);
+  if (editable) listenToKeys(map, addTools(model, map, el, signal), signal);
   map.getContainer().dataset.theatrumDrawing = "ready";
 }
 
@@ -162,9 +163,9 @@ function keepFocus(map, signal) {
 
 /**
  * Marks can be reached with the Tab key, have a name, and Delete removes them.
- * @param {any} map @param {any} group
+ * @param {any} map @param {any} group @param {boolean} editable
  */
-function labelMarks(map, group) {
+function labelMarks(map, group, editable) {
   const layers = group.getLayers();
   layers.forEach((/** @type {any} */ layer, /** @type {number} */ at) => {
     const shape = layer.getElement?.();
@@ -172,7 +173,9 @@ function labelMarks(map, group) {
     const kind = layer.feature?.properties?.kind ?? "mark";
     shape.setAttribute("tabindex", "0");
     shape.setAttribute("role", "img");
-    shape.setAttribute("aria-label", `Mark ${at + 1} of ${layers.length}: ${kind}. Delete removes it.`);
+    const name = `Mark ${at + 1} of ${layers.length}: ${kind}`;
+    shape.setAttribute("aria-label", editable ? `${name}. Delete removes it.` : name);
+    if (!editable) return;
     shape.addEventListener("keydown", (/** @type {KeyboardEvent} */ e) => {
       if (e.key !== "Delete" && e.key !== "Backspace") return;
       e.stopPropagation();
@@ -292,6 +295,22 @@ function addSteps(map, end, signal) {
 
 // ---- keys --------------------------------------------------------------------------
 
+/**
+ * JupyterLab's single-key commands (x cuts the cell, 00 restarts the kernel) must not
+ * run while the map has the focus. It looks for this attribute at each key, in the
+ * capture phase on the document. Its other commands stay, but for undo and redo.
+ * @param {HTMLElement} container @param {AbortSignal} signal
+ */
+function keepLabKeysAway(container, signal) {
+  window.addEventListener("keydown", (e) => {
+    if (!container.contains(/** @type {Node} */ (e.target))) return;
+    const runsCell = e.shiftKey && e.key === "Enter";
+    const command = e.ctrlKey || e.metaKey;
+    const ours = command ? "zy".includes(e.key.toLowerCase()) : !runsCell;
+    container.toggleAttribute("data-lm-suppress-shortcuts", ours);
+  }, { capture: true, signal });
+}
+
 /** @param {any} map @param {any} tools @param {AbortSignal} signal */
 function listenToKeys(map, tools, signal) {
   const container = map.getContainer();
@@ -299,15 +318,6 @@ function listenToKeys(map, tools, signal) {
   container.append(cross);
   signal.addEventListener("abort", () => cross.remove());
   container.addEventListener("pointermove", () => cross.classList.remove("theatrum-shown"), { signal });
-
-  // JupyterLab's single-key commands (x cuts the cell, 00 restarts the kernel) must
-  // not run while the map has the focus. It looks for this attribute at each key, in
-  // the capture phase on the document; its commands with Ctrl stay, but for ours.
-  window.addEventListener("keydown", (e) => {
-    if (!container.contains(/** @type {Node} */ (e.target))) return;
-    const ours = !(e.ctrlKey || e.metaKey) || "zy".includes(e.key.toLowerCase());
-    container.toggleAttribute("data-lm-suppress-shortcuts", ours);
-  }, { capture: true, signal });
 
   container.addEventListener("keydown", (/** @type {KeyboardEvent} */ e) => {
     const shape = map.pm.Draw.getActiveShape();
@@ -335,7 +345,7 @@ function listenToKeys(map, tools, signal) {
     }
     if (shape && e.target === container) {
       if (key.startsWith("arrow")) cross.classList.add("theatrum-shown");
-      if (key === "enter" || key === " ") return enter(shape);
+      if ((key === "enter" && !e.shiftKey) || key === " ") return enter(shape);
       if (key === "backspace" && shape === "Polygon") {
         tools.steps.back();
         return true;

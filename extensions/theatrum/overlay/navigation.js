@@ -226,12 +226,12 @@ function drawScale(scale, mpp, zoom) {
 // ---- tiles that do not come --------------------------------------------------------
 
 /**
- * What a refusal concerns. "slide": all of it, until its address is renewed (tiles that
- * the browser still has do not mean that it is back). "tile": this one only. Any other
- * is the service's, and over when a tile arrives.
+ * What a refusal concerns. "address": it has ended, and the kernel is asked for a new
+ * one. "slide": all of it (tiles that the browser still has do not mean that it is
+ * back). "tile": this one only. Any other is the service's, and over when a tile comes.
  * @type {Record<number, string>}
  */
-const SCOPES = { 401: "slide", 403: "slide", 410: "slide", 404: "tile", 422: "tile" };
+const SCOPES = { 401: "address", 403: "address", 410: "slide", 404: "tile", 422: "tile" };
 
 /**
  * An <img> does not say why it failed, so the first that fails is asked for once more
@@ -243,6 +243,7 @@ function watchTiles(model, map, signal) {
   let notice = /** @type {HTMLElement|null} */ (null);
   let asked = false; // until the notice is gone, no second tile is asked about
   let lasting = false;
+  let renewed = false; // by itself only once, until tiles come again
   const hide = () => {
     notice?.remove();
     notice = null;
@@ -252,13 +253,13 @@ function watchTiles(model, map, signal) {
   const reload = () => {
     lasting = false;
     asked = false;
-    notice?.querySelector("[role=status]")?.append("Asking the kernel ...");
+    notice?.querySelector("[role=status]")?.replaceChildren("Asking the kernel ...");
     model.send({ kind: "reload" });
   };
   const show = (/** @type {Problem} */ problem) => {
     notice?.remove();
     asked = true;
-    lasting = problem.scope === "slide";
+    lasting = ["slide", "address"].includes(problem.scope);
     notice = problem.scope === "tile"
       ? noticeOf(problem, button("Close this message", "Close", () => notice?.remove()))
       : noticeOf(problem, button("Reload the slide", "Reload", reload));
@@ -273,6 +274,10 @@ function watchTiles(model, map, signal) {
     if (signal.aborted) return;
     if (problem) {
       show(problem);
+      if (problem.scope === "address" && !renewed) {
+        renewed = true;
+        reload();
+      }
       return;
     }
     asked = false;
@@ -280,6 +285,7 @@ function watchTiles(model, map, signal) {
   }, { capture: true, signal });
   container.addEventListener("load", (/** @type {Event} */ e) => {
     if (lasting || !(/** @type {Element} */ (e.target).classList?.contains("leaflet-tile"))) return;
+    renewed = false;
     if (notice?.querySelector("[aria-label^=Reload]")) hide();
   }, { capture: true, signal });
   const told = () => {
