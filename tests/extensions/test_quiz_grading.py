@@ -347,3 +347,9 @@ def test_a_picture_is_shown_only_where_the_teacher_asks(cells: dict[str, Any]) -
 def test_a_teachers_mistake_is_an_error_in_the_run(cells: dict[str, Any]) -> None:
     (error,) = cells["a teacher's mistake"].outputs
     assert error.ename == "BadReference"
+
+
+@pytest.mark.parametrize("points", [1 / 3, 0.1, 1e-6, 7])
+def test_a_right_answer_earns_exactly_all_points(points: float) -> None:
+    save("q1", Chosen(("a",)))
+    assert grade("q1", Choice("a"), points) == points

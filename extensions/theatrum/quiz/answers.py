@@ -223,6 +223,10 @@ def _sync_directory() -> None:
     directory = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(directory)
+    except OSError as error:
+        # Network folders keep names their own way and refuse the question (EINVAL).
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
     finally:
         os.close(directory)
 

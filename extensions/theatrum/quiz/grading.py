@@ -53,7 +53,7 @@ def grade(
     Returns
     -------
     float
-        0 to `points`, rounded to four decimals.
+        0 to `points`, parts of them rounded to four decimals.
 
     Raises
     ------
@@ -74,7 +74,8 @@ def grade(
     with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
         answer, assessment = _assess(question, reference)
-        score = min(round(most * _share(assessment), 4), most)
+        share = _share(assessment)
+        score = most if share == 1 else min(round(most * share, 4), most)
         _say(assessment.reason)
         _say(f"{question}: {score:g} of {most:g} points.")
         if show and answer is not None:

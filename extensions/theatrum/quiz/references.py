@@ -69,7 +69,7 @@ class Choice:
     """The right option, or options, of a choice.
 
     One right option: all or nothing. Several: (right - wrong) / all right ones, not
-    below zero, so that ticking everything earns nothing.
+    below zero, so that a wrong tick costs what a right one earns.
 
     Parameters
     ----------

@@ -115,10 +115,10 @@ class Question(ipywidgets.VBox):  # type: ignore[misc]
     def state(self) -> str:
         """What the line under the question says."""
         state = self._bar.state
-        moment = state["time"] and datetime.fromisoformat(state["time"]).astimezone()
-        text = str(state["text"]).replace(
-            "{time}", f"{moment:%H:%M:%S}" if moment else ""
-        )
+        text = str(state["text"])
+        if state["time"]:
+            moment = datetime.fromisoformat(state["time"]).astimezone()
+            text = text.replace("{time}", f"{moment:%H:%M:%S}")
         return f"{text} {state['note']}".strip()
 
     def clear(self) -> None:
@@ -178,8 +178,13 @@ class Question(ipywidgets.VBox):  # type: ignore[misc]
     def _on_message(
         self, _widget: object, content: Mapping[str, object], _: object
     ) -> None:
-        actions = {"clear": self.clear, "undo": self.undo, "save": self.save}
-        actions[str(content["kind"])]()
+        match content.get("kind"):
+            case "clear":
+                self.clear()
+            case "undo":
+                self.undo()
+            case "save":
+                self.save()
 
     def _made(self, given: Given) -> Answer:
         return Answer(self.question, given, self._field.image, datetime.now(UTC))
@@ -236,12 +241,11 @@ class Question(ipywidgets.VBox):  # type: ignore[misc]
         """Say whether the saved answer was given on another image than this one."""
         before = self._saved.image if self._saved else None
         now = self._field.image
-        if before is None or now is None or before == now:
+        if before is None or now is None:
             return ""
-        if before.id == now.id and before.version == now.version:
-            return ""  # only renamed
-        what = (
-            "The image has changed" if before.id == now.id else "This is not the image"
-        )
-        since = "since you answered" if before.id == now.id else "that you answered on"
-        return f"{what} {since}: look at your answer again, then change or save it."
+        then = "look at your answer again, then change or save it."
+        if before.id != now.id:
+            return f"This is not the image that you answered on: {then}"
+        if before.version != now.version:
+            return f"The image has changed since you answered: {then}"
+        return ""

@@ -1,7 +1,7 @@
 // The line under a question: whether the answer is saved, and what can be done with it.
 
-/** @type {Record<string, string>} */
-const SIGNS = { none: "○", saved: "✓", failed: "⚠", waiting: "…" };
+/** U+FE0E: as text, not as a coloured picture. @type {Record<string, string>} */
+const SIGNS = { none: "○", saved: "✓", failed: "⚠\uFE0E", waiting: "…" };
 
 /** How long an answer may wait for the kernel before the student is told. */
 const PATIENCE_MS = 8000;
