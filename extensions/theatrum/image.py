@@ -249,7 +249,7 @@ def open_image(image: str | os.PathLike[str]) -> Image:
     `"collection/name"` or an id of the catalogue.
     """
     path = Path(image)
-    if not isinstance(image, str) or path.exists():
+    if not isinstance(image, str) or path.is_file():
         return Image(LocalFile(path.absolute()))
     if current_session().catalog_url is not None:
         from theatrum.catalog import images

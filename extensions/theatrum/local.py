@@ -79,7 +79,8 @@ def _started() -> TileService:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=messages,
-            # "Interrupt kernel" signals the kernel's whole process group.
+            # Jupyter interrupts the kernel's whole process group, and ipykernel, when it
+            # shuts down, ends its group's processes and waits 2 s for this one.
             start_new_session=True,
         )
         try:

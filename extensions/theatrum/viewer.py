@@ -137,8 +137,8 @@ class SlideViewer(ipywidgets.VBox):  # type: ignore[misc]
         """Show the whole slide."""
         if self.image is None:
             return
-        self._nav.fitted = True
         self._place(*_fit(self.image, self._viewport(self._height)))
+        self._nav.send({"kind": "fit"})  # the browser knows the map's size best
 
     def goto(self, x: float, y: float, magnification: float | None = None) -> None:
         """Put a point in the middle of the map.

@@ -70,7 +70,7 @@ def test_an_interrupted_kernel_keeps_its_tile_service(
     kernel.stdin.write("\n")
     kernel.stdin.flush()
     assert _line(kernel) == "(8, 8, 3)"
-    assert Path(f"/proc/{tiles}").exists()
+    assert _runs(tiles)
 
 
 def _line(kernel: subprocess.Popen[str]) -> str:
@@ -79,14 +79,19 @@ def _line(kernel: subprocess.Popen[str]) -> str:
 
 
 def _ends_within(pid: int, seconds: float) -> bool:
-    """Whether a process, no child of this one, is gone or about to be reaped."""
+    """Whether a process, no child of this one, ends in time."""
     for _ in range(int(seconds / 0.05)):
-        try:
-            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except FileNotFoundError:
-            return True
-        if state == "Z":
+        if not _runs(pid):
             return True
         threading.Event().wait(0.05)
     os.kill(pid, signal.SIGKILL)
     return False
+
+
+def _runs(pid: int) -> bool:
+    """Whether a process is there, and not only still to be reaped."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"

@@ -66,6 +66,8 @@ class Shown:
 
     notebook: Notebook
     traffic: Traffic
+    sent: list[str]
+    """What the page sent to the kernel."""
 
     @property
     def page(self) -> Any:  # Playwright's; Any keeps the lines below short
@@ -154,11 +156,18 @@ def shown(lab: Lab, tmp_path: Path, *sources: str) -> Iterator[Shown]:
         [f"from theatrum import SlideViewer\n{first}\nviewer", *others],
     )
     with browser(tmp_path / "profile") as context:
-        traffic = Traffic.of(context)
-        notebook = Notebook.open(context.pages[0], lab.url, "slide.ipynb", lab.token)
+        traffic, sent = Traffic.of(context), []
+        page = context.pages[0]
+        page.on(
+            "websocket",
+            lambda socket: socket.on(
+                "framesent", lambda frame: sent.append(str(frame))
+            ),
+        )
+        notebook = Notebook.open(page, lab.url, "slide.ipynb", lab.token)
         notebook.run(0)
         assert notebook.error(0) is None
-        viewer = Shown(notebook, traffic)
+        viewer = Shown(notebook, traffic, sent)
         ready = viewer.page.locator(".leaflet-container[data-theatrum-drawing=ready]")
         ready.wait_for()
         viewer.wait_for_tiles()
@@ -181,10 +190,19 @@ def test_the_first_view_is_whole_in_place_and_within_its_origin(
             "(map) => getComputedStyle(map).backgroundColor"
         )
         assert ground == "rgb(255, 255, 255)"
+        left, top = viewer.corner()
+
+        viewer.page.mouse.move(left + 300, top + 300)
+        viewer.page.wait_for_timeout(300)
+        viewer.sent.clear()
+        viewer.page.mouse.move(left + 500, top + 400, steps=20)
+        viewer.page.wait_for_timeout(300)
+        assert not [frame for frame in viewer.sent if "mousemove" in frame]
+        viewer.click((500, 400))
+        assert [frame for frame in viewer.sent if "mousedown" in frame]
 
         viewer.zoom_to("20×")
         x, y = viewer.l0_pixel(300, 200)
-        left, top = viewer.corner()
         clip = {"x": left + 300, "y": top + 200, "width": 160, "height": 120}
         png = PIL.Image.open(io.BytesIO(viewer.page.screenshot(clip=clip)))
         seen = np.asarray(png.convert("RGB"))

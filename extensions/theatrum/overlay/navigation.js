@@ -5,6 +5,8 @@
 const WHEEL_HINT = "Click the slide, or hold Ctrl, to zoom with the wheel";
 const HINT_MS = 1600;
 const SCALE_BAR_MAX_PX = 140;
+/** On a lower map the tools stand in two columns. */
+const LOW_PX = 380;
 
 export default {
   /** @param {{model: any, el: HTMLElement}} context */
@@ -87,10 +89,16 @@ function keepFit(model, map, signal) {
     fit(model, map);
     fitting = false;
   };
+  const told = (/** @type {any} */ message) => {
+    if (message.kind !== "fit") return;
+    refit();
+    setFitted(model, true);
+  };
   const resized = new ResizeObserver(() => {
     map.invalidateSize({ animate: false });
     const { x, y } = map.getSize();
     if (!x || !y) return;
+    map.getContainer().classList.toggle("theatrum-low", y < LOW_PX);
     if (model.get("fitted")) refit();
     model.set("viewport", [x, y]);
     model.save_changes();
@@ -98,21 +106,23 @@ function keepFit(model, map, signal) {
   resized.observe(map.getContainer());
   signal.addEventListener("abort", () => resized.disconnect());
   const moved = () => {
-    if (!fitting && model.get("fitted")) {
-      model.set("fitted", false);
-      model.save_changes();
-    }
+    if (!fitting) setFitted(model, false);
   };
   listen(map, "dragstart zoomstart keydown", moved, signal);
-  model.on("msg:custom", (/** @type {any} */ message) => {
-    if (message.kind === "fit") refit();
-  });
+  model.on("msg:custom", told);
+  signal.addEventListener("abort", () => model.off("msg:custom", told));
 }
 
 /** @param {any} model @param {any} map */
 function fitNow(model, map) {
   fit(model, map);
-  model.set("fitted", true);
+  setFitted(model, true);
+}
+
+/** @param {any} model @param {boolean} fitted */
+function setFitted(model, fitted) {
+  if (model.get("fitted") === fitted) return;
+  model.set("fitted", fitted);
   model.save_changes();
 }
 
