@@ -152,8 +152,7 @@ def _wobble(angle: Field, rng: np.random.Generator, share: float) -> Field:
     """A closed, smooth, irregular factor around one, for a rim that nature drew."""
     factor = np.ones_like(angle)
     for wave in range(2, 9):
-        phase = rng.uniform(0, 2 * np.pi)
-        factor += np.float32(share / wave) * np.sin(wave * angle + np.float32(phase))
+        factor += _ripple(angle, wave, share / wave, rng)
     return factor
 
 
@@ -161,9 +160,17 @@ def _phase(angle: Field, rng: np.random.Generator) -> Field:
     """A smooth closed drift of phase, so that waves round a rim are uneven."""
     drift = np.zeros_like(angle)
     for wave in (3, 5, 8, 13):
-        start = np.float32(rng.uniform(0, 2 * np.pi))
-        drift += np.float32(1.3) * np.sin(wave * angle + start)
+        drift += _ripple(angle, wave, 1.3, rng)
     return drift
+
+
+def _ripple(angle: Field, wave: int, height: float, rng: np.random.Generator) -> Field:
+    """One sine wave round a rim, from a random start; made in place to save memory."""
+    ripple = angle * np.float32(wave)
+    ripple += np.float32(rng.uniform(0, 2 * np.pi))
+    np.sin(ripple, out=ripple)
+    ripple *= np.float32(height)
+    return ripple
 
 
 def _tiled(rgb: Picture, height: int, width: int) -> Picture:
@@ -235,10 +242,10 @@ def _follicle(factor: float, textures: Textures, rng: np.random.Generator) -> Sp
     side = int(2 * radius * 1.3) // 2 * 2
     middle = side / 2
     grid = np.arange(side, dtype=np.float32) + np.float32(0.5 - middle)
-    away = np.hypot(grid[None, :], grid[:, None])
-    angle = np.arctan2(grid[:, None], grid[None, :]) + np.zeros_like(away)
+    reach = np.hypot(grid[None, :], grid[:, None])
     # Slightly inside the nominal radius, so that its rim is safely in the tissue.
-    reach = away / (radius * 0.97 * _wobble(angle, rng, 0.06))
+    reach /= np.float32(radius * 0.97)
+    reach /= _wobble(np.arctan2(grid[:, None], grid[None, :]), rng, 0.06)
 
     pitch = 13.5
     points = _scatter(side, pitch, rng)
@@ -262,7 +269,10 @@ def _follicle(factor: float, textures: Textures, rng: np.random.Generator) -> Sp
         rng,
     )
     opacity = ndimage.gaussian_filter((nuclei > 0.1).astype(np.float32), 0.8)
-    np.maximum(opacity, np.clip((1.04 - reach) / 0.16, 0, 1), out=opacity)
+    np.subtract(np.float32(1.04), reach, out=reach)
+    reach /= np.float32(0.16)
+    np.maximum(opacity, np.clip(reach, 0, 1, out=reach), out=opacity)
+    del reach
     ground = _tiled(textures.connective, side, side)
     for channel, share in enumerate(LYMPHOCYTE):
         absorbed = plane_density(ground[..., channel], channel)

@@ -170,10 +170,10 @@ class Tissue:
 
     def region(self, x: int, y: int, width: int, height: int) -> Picture | None:
         """RGB of a rectangle of level 0; None where there is nothing but glass."""
-        margin = self._map(self._inside, x, y, width, height)
         ink = self._near_ink(x, y, width, height)
-        if margin.max() <= -60 and not ink:
+        if self._is_glass(x, y, width, height) and not ink:
             return None
+        margin = self._map(self._inside, x, y, width, height)
         seen, dose = self._compose(x, y, width, height)
         weight = seen[..., 3] * np.float32(1 / 255)
         for sprite in self._sprites:
@@ -196,6 +196,11 @@ class Tissue:
                 absorbed += inked * _INK_DENSITY[channel]
             out[..., channel] = plane_colour(absorbed, channel)
         return out
+
+    def _is_glass(self, x: int, y: int, width: int, height: int) -> bool:
+        cells = max(0, x // MAP_PX - 1), max(0, y // MAP_PX - 1)
+        ends = (x + width) // MAP_PX + 2, (y + height) // MAP_PX + 2
+        return bool(np.asarray(self._inside.crop((*cells, *ends))).max() <= -60)
 
     def _map(
         self, coarse: Image.Image, x: int, y: int, width: int, height: int
