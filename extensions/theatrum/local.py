@@ -79,8 +79,8 @@ def _started() -> TileService:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=messages,
-            # Jupyter interrupts the kernel's whole process group, and ipykernel, when it
-            # shuts down, ends its group's processes and waits 2 s for this one.
+            # Jupyter interrupts the kernel's whole process group, and ipykernel ends
+            # its group's processes at shutdown and waits two seconds for this one.
             start_new_session=True,
         )
         try:

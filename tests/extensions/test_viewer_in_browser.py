@@ -31,7 +31,7 @@ from tests.browser import (
     require_chromium,
     write_notebook,
 )
-from tests.slides import SlideSpec, displacement, picture, write_slide
+from tests.slides import SlideSpec, damage_tile, displacement, picture, write_slide
 
 pytestmark = pytest.mark.browser
 
@@ -407,6 +407,21 @@ def test_a_slide_that_goes_missing_is_told_and_comes_back_by_reload(
         message = viewer.notebook.execute("print(gone.children[0].value)")
         assert "gone.svs" in message
         assert 'role="alert"' in message
+
+
+def test_a_damaged_tile_is_told_and_leaves_the_rest_of_the_slide(
+    lab: Lab, tmp_path: Path
+) -> None:
+    slide = write_slide(lab.folder / "damaged.svs", SPEC)
+    damage_tile(slide, page=0, number=5 + 12 * 3)  # in the middle of the slide
+    with shown(lab, tmp_path, "viewer = SlideViewer('damaged.svs')") as viewer:
+        viewer.page.get_by_role("button", name="Magnification 20×").click()
+        notice = viewer.page.locator(".theatrum-notice")
+        expect(notice).to_contain_text("damaged")
+        loaded = viewer.page.locator("img.leaflet-tile-loaded[src*='/4/']")
+        expect(loaded.nth(5)).to_be_visible()
+        notice.get_by_role("button", name="Close this message").click()
+        expect(notice).to_have_count(0)
 
 
 def test_the_wheel_zooms_only_with_the_focus_and_keys_do_everything(

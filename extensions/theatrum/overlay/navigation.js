@@ -253,6 +253,7 @@ function watchTiles(model, map, signal) {
   let notice = /** @type {HTMLElement|null} */ (null);
   let asked = false; // until the notice is gone, no second tile is asked about
   let lasting = false;
+  let toldOfTile = false; // once is enough, however many are damaged
   let renewed = false; // by itself only once, until tiles come again
   const hide = () => {
     notice?.remove();
@@ -267,10 +268,13 @@ function watchTiles(model, map, signal) {
     model.send({ kind: "reload" });
   };
   const show = (/** @type {Problem} */ problem) => {
+    const one = problem.scope === "tile";
+    asked = !one; // another tile may fail for a reason that concerns the whole slide
+    if (one && toldOfTile) return;
+    toldOfTile ||= one;
     notice?.remove();
-    asked = true;
     lasting = ["slide", "address"].includes(problem.scope);
-    notice = problem.scope === "tile"
+    notice = one
       ? noticeOf(problem, button("Close this message", "Close", () => notice?.remove()))
       : noticeOf(problem, button("Reload the slide", "Reload", reload));
     container.append(notice);
