@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from time import perf_counter
 from urllib.parse import urlsplit
 
@@ -53,4 +54,6 @@ def serve(app: FastAPI) -> None:
         timeout_graceful_shutdown=1,
         proxy_headers=False,
     )
-    asyncio.run(uvicorn.Server(config).serve())
+    # The hub stops its services by SIGINT; that is no fault to write a trace of.
+    with suppress(KeyboardInterrupt):
+        asyncio.run(uvicorn.Server(config).serve())

@@ -38,8 +38,9 @@ class HomeSpawner(LocalProcessSpawner):  # type: ignore[misc]  # jupyterhub is u
         staging = self.home.with_name(f".{self.user.name}.new")
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(mode=0o700)
-        for file in self.welcome:
-            shutil.copyfile(file, staging / Path(file).name)
+        for file in map(Path, self.welcome):
+            text = file.read_text("utf-8").replace("](/", f"]({self.hub.base_url_of()}")
+            (staging / file.name).write_text(text, "utf-8")
         self.hand_over(staging)
         staging.rename(self.home)
 

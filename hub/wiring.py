@@ -70,6 +70,7 @@ def kernel_environment(here: Installation, *, kind: str = "people") -> dict[str,
         "THEATRUM_CATALOG_URL": here.service_url("catalog"),
         "THEATRUM_COURSES_URL": here.service_url("courses"),
         "JUPYTER_CONFIG_PATH": f"{jupyter / kind}{os.pathsep}{jupyter}",
+        "JUPYTER_PATH": str(jupyter / "share"),
     }
 
 

@@ -16,6 +16,9 @@ from urllib.parse import urlsplit
 
 Place = Literal["server", "service", "alone"]
 
+VIEWER_TOKEN = "HTTP_X_THEATRUM_VIEWER_TOKEN"  # noqa: S105 (the variable's name)
+"""Set for a dashboard's kernel: the token of the person who looks at the page."""
+
 
 @dataclass(frozen=True)
 class Session:
@@ -31,7 +34,7 @@ class Session:
     """Address of the catalogue, without a slash at its end; None without a hub."""
 
     token: str | None
-    """The kernel's own hub token."""
+    """The hub token to speak with: the server's own, in a dashboard the viewer's."""
 
     @property
     def host_url(self) -> str | None:
@@ -50,7 +53,7 @@ def current_session(environment: Mapping[str, str] | None = None) -> Session:
         place=_place(env),
         prefix=_prefix(env.get("JUPYTERHUB_SERVICE_PREFIX", "")),
         catalog_url=catalog_url,
-        token=env.get("JUPYTERHUB_API_TOKEN") or None,
+        token=env.get("JUPYTERHUB_API_TOKEN") or env.get(VIEWER_TOKEN) or None,
     )
 
 

@@ -25,6 +25,8 @@ from traitlets import Bool
 from services.courses.packages import pack, unpack
 
 _TIMEOUT_S = 60.0
+# Answers that a teacher gave when trying the questions never travel to students.
+ANSWERS = ("*.answer.json",)
 
 # Any: nbgrader's own loosely typed records and the JSON of the service.
 Record = dict[str, Any]
@@ -100,7 +102,7 @@ class HubReleaseAssignment(HubExchange, abc.ExchangeReleaseAssignment):  # type:
             "assignments",
             self.assignment,
             params={"force": self.force},
-            content=pack(folder, leave_out=self.coursedir.ignore),
+            content=pack(folder, leave_out=[*self.coursedir.ignore, *ANSWERS]),
         )
         self.log.info("Released %s of %s", self.assignment, self.course)
 

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from traitlets.config import Config
@@ -9,6 +10,8 @@ from voila.app import Voila
 
 from services.dashboards.identity import VIEWER_HEADER, DashboardIdentityProvider
 
+# Voilà looks for its templates where Jupyter keeps shared files.
+os.environ["JUPYTER_PATH"] = str(Path(__file__).with_name("share"))
 folder = sys.argv[1]
 config = Config()
 config.Voila.ip = "127.0.0.1"
@@ -17,6 +20,8 @@ config.Voila.port_retries = 0
 config.Voila.base_url = os.environ["JUPYTERHUB_SERVICE_PREFIX"]
 config.Voila.open_browser = False
 config.Voila.identity_provider_class = DashboardIdentityProvider
+config.VoilaConfiguration.template = "theatrum"
+config.VoilaConfiguration.classic_tree = True
 config.VoilaConfiguration.http_header_envs = [VIEWER_HEADER]
 config.VoilaConfiguration.show_tracebacks = False
 config.VoilaConfiguration.file_allowlist = [r".*\.(png|jpg|svg)"]

@@ -29,6 +29,9 @@ class DashboardIdentityProvider(JupyterHubIdentityProvider):  # type: ignore[mis
         arguments.pop("token", None)
         arguments.pop("login_handler_class", None)
         super().__init__(**arguments)
+        # Kernels inherit our environment: they speak for the viewer, not for us.
+        _ = self.hub_auth.api_token
+        os.environ.pop("JUPYTERHUB_API_TOKEN", None)
 
     def get_handlers(self) -> list[tuple[Any, ...]]:
         """The sign-in's routes, below the service's prefix, as Voilà expects."""
