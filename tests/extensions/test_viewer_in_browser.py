@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import pytest
+import tifffile
 from playwright.sync_api import expect
 
 from tests.browser import (
@@ -409,11 +410,21 @@ def test_a_slide_that_goes_missing_is_told_and_comes_back_by_reload(
         assert 'role="alert"' in message
 
 
+@pytest.mark.parametrize("known_to_the_service", [True, False])
 def test_a_damaged_tile_is_told_and_leaves_the_rest_of_the_slide(
-    lab: Lab, tmp_path: Path
+    lab: Lab, tmp_path: Path, known_to_the_service: bool
 ) -> None:
     slide = write_slide(lab.folder / "damaged.svs", SPEC)
-    damage_tile(slide, page=0, number=5 + 12 * 3)  # in the middle of the slide
+    middle = 5 + 12 * 3  # columns and rows of tiles before the slide's middle
+    with tifffile.TiffFile(slide) as tiff:
+        start = tiff.pages[0].dataoffsets[middle]
+        head = slide.read_bytes()[start : start + 2]
+    damage_tile(slide, page=0, number=middle)
+    if not known_to_the_service:
+        # It still begins as a JPEG does: only who decodes it finds that it is none.
+        with slide.open("r+b") as file:
+            file.seek(start)
+            file.write(head)
     with shown(lab, tmp_path, "viewer = SlideViewer('damaged.svs')") as viewer:
         viewer.page.get_by_role("button", name="Magnification 20×").click()
         notice = viewer.page.locator(".theatrum-notice")

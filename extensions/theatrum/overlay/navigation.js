@@ -294,7 +294,12 @@ function watchTiles(model, map, signal) {
       }
       return;
     }
+    if (tile.dataset.theatrumAgain) {
+      show(UNDECODABLE); // it came twice, and the browser can make nothing of it
+      return;
+    }
     asked = false;
+    tile.dataset.theatrumAgain = "once";
     tile.src = tile.src; // it is there after all: a hitch on the way
   }, { capture: true, signal });
   container.addEventListener("load", (/** @type {Event} */ e) => {
@@ -316,6 +321,13 @@ function watchTiles(model, map, signal) {
 }
 
 /** @typedef {{title: string, detail: string, scope: string}} Problem */
+
+/** @type {Problem} */
+const UNDECODABLE = {
+  title: "A part of this slide is damaged",
+  detail: "A tile holds no picture. The rest of the slide can be used.",
+  scope: "tile",
+};
 
 /** @param {Problem} problem @param {HTMLElement} way out */
 function noticeOf(problem, way) {
