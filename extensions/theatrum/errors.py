@@ -5,8 +5,6 @@ to do, its `detail` what happened. `refusal` turns one into the class of the tab
 below, so that a notebook shows the service's own words.
 """
 
-# ruff: noqa: N818 - the names say what is the matter; "Error" would add nothing.
-
 from __future__ import annotations
 
 from collections.abc import Mapping
