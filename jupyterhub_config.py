@@ -74,6 +74,7 @@ if here.isolated:
     system_accounts.refuse_if_impossible(settings.ROOT, home.root)
     system_accounts.prepare(home, courses)
 c.HomeSpawner.homes = str(home.homes)
+c.HomeSpawner.base_url = chosen.base_url
 c.HomeSpawner.welcome = [
     str(file) for file in sorted(home.courses.glob("*/welcome.ipynb"))[:1]
 ]

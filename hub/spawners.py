@@ -22,6 +22,7 @@ class HomeSpawner(LocalProcessSpawner):  # type: ignore[misc]  # jupyterhub is u
     """Demo mode: everybody under one system account, each in an own folder."""
 
     homes = Unicode(config=True, help="The folder that holds a home for each person")
+    base_url = Unicode("/", config=True, help="The hub's path, for links in them")
     welcome = List(
         Unicode(), config=True, help="Files that are put into a home when it is made"
     )
@@ -39,7 +40,7 @@ class HomeSpawner(LocalProcessSpawner):  # type: ignore[misc]  # jupyterhub is u
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(mode=0o700)
         for file in map(Path, self.welcome):
-            text = file.read_text("utf-8").replace("](/", f"]({self.hub.base_url_of()}")
+            text = file.read_text("utf-8").replace("](/", f"]({self.base_url}")
             (staging / file.name).write_text(text, "utf-8")
         self.hand_over(staging)
         staging.rename(self.home)
