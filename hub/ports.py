@@ -7,6 +7,7 @@ the hub by its port.
 from __future__ import annotations
 
 import json
+import secrets
 import socket
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 from hub.home import write_private
 
 LOOPBACK = "127.0.0.1"
+_RANGE = range(20_000, 32_000)
 
 
 def is_free(port: int, address: str = LOOPBACK) -> bool:
@@ -29,15 +31,17 @@ def is_free(port: int, address: str = LOOPBACK) -> bool:
 
 
 def free_ports(count: int) -> list[int]:
-    """Different ports that nothing listens on, chosen by the operating system."""
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind((LOOPBACK, 0))
-        return [probe.getsockname()[1] for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
+    """Different ports that nothing listens on, below those of outgoing connections.
+
+    A port that the system lends to outgoing connections (32768 and up on Linux) may
+    be free now and lent to one at the moment when the server starts.
+    """
+    found: set[int] = set()
+    while len(found) < count:
+        port = _RANGE.start + secrets.randbelow(len(_RANGE))
+        if is_free(port):
+            found.add(port)
+    return list(found)
 
 
 def kept_ports(file: Path, names: Sequence[str]) -> dict[str, int]:

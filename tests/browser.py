@@ -12,7 +12,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import urllib.error
@@ -26,6 +25,8 @@ from urllib.parse import urlsplit
 import nbformat
 import pytest
 from playwright.sync_api import BrowserContext, Page, Request, Response, sync_playwright
+
+from hub.ports import free_ports
 
 WAIT_MS = 60_000
 """For any one condition: a loaded machine starts a kernel in tens of seconds."""
@@ -177,10 +178,7 @@ def jupyter_lab(folder: Path, home: Path, *, base_url: str = "/") -> Iterator[La
 
 def free_port() -> int:
     """Return a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    return free_ports(1)[0]
 
 
 def _wait_until_it_answers(
