@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy import ndimage  # type: ignore[import-untyped]
+from scipy import ndimage
 
 from hub.demo_structures import FOLLICLE, FULL_WIDTH, VESSEL
 from hub.demo_texture import Field

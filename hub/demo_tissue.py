@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy import ndimage  # type: ignore[import-untyped]
-from scipy.spatial import cKDTree  # type: ignore[import-untyped]
+from scipy import ndimage
+from scipy.spatial import cKDTree
 
 from hub.demo_layout import MAP_PX, drift, layers, noise, signed
 from hub.demo_structures import (

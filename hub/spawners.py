@@ -30,7 +30,7 @@ class HomeSpawner(LocalProcessSpawner):  # type: ignore[misc]  # jupyterhub is u
     @property
     def home(self) -> Path:
         # The hub's names are checked by its authenticator: no slash can be in one.
-        return Path(self.homes) / self.user.name
+        return Path(self.homes, self.user.name)
 
     def make_home(self) -> None:
         """Make the person's home with the welcome files, once."""

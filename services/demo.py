@@ -13,6 +13,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+from nbgrader.api import Gradebook
 from rich.console import Console
 from rich.progress import Progress
 from sqlalchemy.orm import Session
@@ -28,6 +29,7 @@ from services.courses.exchange import Exchange
 from services.courses.packages import pack
 
 COURSE = ROOT / "notebooks" / "courses" / "histology101"
+SLIDE_TITLE = "Colon, FHL2 immunohistochemistry"
 DASHBOARDS = ROOT / "notebooks" / "dashboards"
 
 console = Console(highlight=False)
@@ -62,7 +64,7 @@ def _register(home: Home, course: Course, slide: Path) -> None:
             course.collection,
             (course.student_group, course.teacher_group, RESEARCHERS),
         )
-        store.add_image(session, collection, slide)
+        store.add_image(session, collection, slide, title=SLIDE_TITLE)
     engine.dispose()
 
 
@@ -79,6 +81,9 @@ def _install_course(home: Home, course: Course) -> None:
         "THEATRUM_COURSE": course.id,
         "THEATRUM_COURSE_DIR": str(staging),
     }
+    with Gradebook(f"sqlite:///{staging / 'gradebook.db'}", course.id) as gradebook:
+        for student in course.students:
+            gradebook.add_student(student, last_name=student, first_name="Demo")
     table = tomllib.loads((COURSE / "course.toml").read_text("utf-8"))
     for assignment in table["assignments"]:
         name = assignment["name"]

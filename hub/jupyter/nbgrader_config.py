@@ -6,7 +6,6 @@ to the courses service, which takes the person from the hub's token.
 """
 
 import os
-from pathlib import Path
 
 c = get_config()
 
@@ -30,7 +29,9 @@ c.CourseDirectory.ignore = [
     "*.pyc",
     "__pycache__",
     "feedback",
-    ".*.tmp",
+    # A teacher's own tries of the questions, and an answer that is being written.
+    ".tries",
+    ".*.part",
 ]
 # The same time limit for a student's validation and for grading.
 c.ExecutePreprocessor.timeout = 120
@@ -38,16 +39,6 @@ c.ExecutePreprocessor.timeout = 120
 course = os.environ.get("THEATRUM_COURSE", "")
 if course:
     c.CourseDirectory.course_id = course
-    root = Path(os.environ["THEATRUM_COURSE_DIR"])
-    c.CourseDirectory.root = str(root)
-    # A teacher who tries the questions leaves answers in the source. nbgrader would
-    # put them in the place of every student's when it grades.
-    c.Autograde.exclude_overwriting = {
-        folder.name: [
-            file.relative_to(folder).as_posix()
-            for file in folder.rglob("*.answer.json")
-        ]
-        for folder in (root / "source").glob("*")
-    }
+    c.CourseDirectory.root = os.environ["THEATRUM_COURSE_DIR"]
 elif os.environ.get("JUPYTERHUB_USER"):
     c.CourseDirectory.student_id = os.environ["JUPYTERHUB_USER"]

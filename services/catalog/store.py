@@ -107,8 +107,13 @@ def refresh(session: Session, image: Image) -> None:
     session.commit()
 
 
-def add_image(session: Session, collection: Collection, path: Path) -> Image:
+def add_image(
+    session: Session, collection: Collection, path: Path, *, title: str = ""
+) -> Image:
     """Register a slide, or take note of a change where it is registered already.
+
+    The title is the file's name by default and never what the file says of itself:
+    that can be a patient's name.
 
     Raises
     ------
@@ -129,7 +134,7 @@ def add_image(session: Session, collection: Collection, path: Path) -> Image:
             collection=collection,
             path=str(path),
             name=_free_name(session, collection, path),
-            title=path.stem.replace("_", " "),
+            title=title or path.stem.replace("_", " "),
         )
         session.add(image)
     image.version = version

@@ -93,7 +93,7 @@ class Exchange:
         """What was handed in, oldest first."""
         top = self.root / _name(course) / "submitted"
         assignments = [top / _name(assignment)] if assignment else _folders(top)
-        found = []
+        found: list[Submission] = []
         for one in assignments:
             students = [one / _name(student)] if student else _folders(one)
             for person in students:

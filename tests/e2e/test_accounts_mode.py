@@ -16,6 +16,7 @@ import pytest
 
 from hub import system_accounts
 from hub.demo_signin import ACCOUNTS
+from hub.leftovers import processes
 from tests import kernel
 from tests.browser import ROOT
 from tests.hub_process import RunningHub, running_hub, start
@@ -110,15 +111,16 @@ def test_the_slide_is_seen_through_the_service(outcome: dict[str, object]) -> No
     assert outcome["slide"] == [240, 320, 3]
 
 
-def test_nothing_of_ours_that_meets_people_runs_as_root(hub: RunningHub) -> None:
-    told = subprocess.run(
-        ["ps", "-eo", "user:32,args"], capture_output=True, text=True, check=True
-    )
-    ours = [line for line in told.stdout.splitlines() if sys.prefix in line]
-    services = ("tile_server", "services.", "jupyterhub-singleuser", "idle_culler")
-    meeting = [line for line in ours if any(name in line for name in services)]
-    assert len(meeting) >= 6
-    assert [line for line in meeting if line.startswith("root")] == []
+def test_nothing_that_meets_people_runs_as_root(hub: RunningHub) -> None:
+    meeting = {
+        (process.environ().get("JUPYTERHUB_SERVICE_NAME", "a person's server"), who)
+        for process, person in processes(hub.home)
+        if (who := process.username())
+        and (person or "JUPYTERHUB_SERVICE_NAME" in process.environ())
+    }
+    assert ("histology101", "grader-histology101") in meeting
+    assert ("tiles", system_accounts.SERVICES) in meeting
+    assert [name for name, who in meeting if who == "root"] == []
 
 
 def test_a_plain_user_is_told_that_the_mode_needs_root(tmp_path: Path) -> None:

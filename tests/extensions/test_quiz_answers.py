@@ -294,3 +294,27 @@ def test_the_time_of_another_zone_is_the_same_moment() -> None:
 def test_no_bytes_raise_anything_but_a_refusal(content: bytes) -> None:
     with pytest.raises(BrokenAnswer):
         parse_answer(content, "q1")
+
+
+def test_a_teachers_try_in_the_source_is_kept_apart_from_what_is_released(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "source" / "slide1"
+    source.mkdir(parents=True)
+    monkeypatch.setenv("THEATRUM_COURSE_DIR", str(tmp_path))
+    monkeypatch.chdir(source)
+    remove_answer("q1")
+    answer = Answer("q1", Chosen(("a",)), None, NOON)
+    save_answer(answer)
+    assert read_answer("q1").given == answer.given
+    assert [path.name for path in source.iterdir()] == [".tries"]
+
+
+def test_a_grader_reads_the_students_file_and_not_the_tries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graded = tmp_path / "autograded" / "student1" / "slide1"
+    graded.mkdir(parents=True)
+    monkeypatch.setenv("THEATRUM_COURSE_DIR", str(tmp_path))
+    monkeypatch.chdir(graded)
+    assert answer_path("q1") == Path("q1.answer.json")

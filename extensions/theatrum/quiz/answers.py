@@ -37,6 +37,7 @@ from typing import Literal, NoReturn
 from theatrum.quiz.errors import BadQuestion, BrokenAnswer, NoAnswer, NotSaved
 
 SCHEMA = 1
+TRIES = ".tries"
 MAX_BYTES = 256 * 1024
 """Largest answer file that is read; an outline of `MAX_VERTICES` takes half of it."""
 
@@ -121,7 +122,20 @@ def check_question_id(question: str) -> str:
 
 def answer_path(question: str) -> Path:
     """Return where a question's answer is kept, relative to the current directory."""
-    return Path(f"{check_question_id(question)}.answer.json")
+    return _folder() / f"{check_question_id(question)}.answer.json"
+
+
+def _folder() -> Path:
+    """Return the current directory, or the folder of tries in an assignment's source.
+
+    A teacher tries the questions where the assignment's source lies. nbgrader releases
+    what lies there to the students, and when it grades puts it in the place of what
+    they handed in; the hub's configuration tells it to leave this folder alone.
+    """
+    course = os.environ.get("THEATRUM_COURSE_DIR")
+    if course and Path.cwd().is_relative_to(Path(course, "source").resolve()):
+        return Path(TRIES)
+    return Path()
 
 
 def read_answer(question: str) -> Answer:
@@ -191,12 +205,13 @@ def save_answer(answer: Answer) -> None:
     path = answer_path(answer.question)
     staging = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
+        path.parent.mkdir(exist_ok=True)
         with staging.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         staging.replace(path)
-        _sync_directory()
+        _sync(path.parent)
     except OSError as error:
         # Where the staging file cannot be removed either, the first error says more.
         with contextlib.suppress(OSError):
@@ -207,8 +222,12 @@ def save_answer(answer: Answer) -> None:
 def remove_answer(question: str) -> None:
     """Remove the answer file, if there is one. Raises `NotSaved`."""
     try:
-        answer_path(question).unlink(missing_ok=True)
-        _sync_directory()
+        path = answer_path(question)
+        path.unlink(missing_ok=True)
+        _sync(path.parent)
+    except FileNotFoundError:
+        # There is no folder of tries yet, hence nothing in it.
+        return
     except OSError as error:
         raise NotSaved(_reason(error)) from error
 
@@ -218,9 +237,9 @@ def rounded(x: float, y: float) -> Position:
     return round(float(x), 2), round(float(y), 2)
 
 
-def _sync_directory() -> None:
-    """Bring the names in the current directory to the disk."""
-    directory = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
+def _sync(folder: Path) -> None:
+    """Bring the names in a folder to the disk."""
+    directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(directory)
     except OSError as error:
