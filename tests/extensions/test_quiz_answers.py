@@ -22,6 +22,7 @@ from theatrum.quiz.answers import (
     Clicked,
     Outlined,
     SeenImage,
+    answer_path,
     check_question_id,
     format_answer,
     parse_answer,
