@@ -160,3 +160,13 @@ class PlaneReader(Protocol):
 def default_colour(index: int, count: int) -> Colour:
     """The colour of a channel whose file names none; one alone is grey."""
     return WHITE if count == 1 else _COLOURS[index % len(_COLOURS)]
+
+
+def rgb_channels() -> tuple[Channel, ...]:
+    """The channels of an RGB picture of 8 bits, which show it as it is."""
+    window = (0.0, 255.0)
+    return (
+        Channel("red", (255, 0, 0), window),
+        Channel("green", (0, 255, 0), window),
+        Channel("blue", (0, 0, 255), window),
+    )
