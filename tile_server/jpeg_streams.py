@@ -103,3 +103,50 @@ def prefix(tables: bytes | None, adobe_transform: int | None) -> bytes:
 def complete(prefix_bytes: bytes, tile: bytes) -> bytes:
     """A tile of a TIFF as a JPEG that stands alone."""
     return prefix_bytes + tile[2:]
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What a container says of its JPEG tiles, in tags of its own.
+
+    Attributes
+    ----------
+    width, height
+        Of every tile.
+    components
+        Samples per pixel.
+    rgb
+        True where three components are RGB, False where they are YCbCr.
+    """
+
+    width: int
+    height: int
+    components: int
+    rgb: bool
+
+
+def passing_prefix(
+    tables: bytes | None, tile: bytes, declared: Declared
+) -> bytes | None:
+    """The prefix that a tile asks for; None where a browser must not get it as it is.
+
+    The container's tags decide what the components are. A browser looks at the JFIF and
+    Adobe markers instead, so a tile whose own markers contradict the tags does not pass
+    through, and one without markers gets an Adobe marker.
+    """
+    header = read_header(complete(prefix(tables, None), tile))
+    if header is None or not header.sequential or header.bits != 8:
+        return None
+    if (header.width, header.height) != (declared.width, declared.height):
+        return None
+    if header.components != declared.components:
+        return None
+    if header.components == 1:
+        return prefix(tables, None)
+    transform = 0 if declared.rgb else 1
+    if header.transform is not None:
+        agrees = header.transform == transform and not (declared.rgb and header.jfif)
+        return prefix(tables, None) if agrees else None
+    if header.jfif:
+        return None if declared.rgb else prefix(tables, None)
+    return prefix(tables, transform)

@@ -15,7 +15,12 @@ from tests.tile_server.conftest import SPECS, decoded
 from tile_server.errors import DamagedTile, UnreadableSlide
 from tile_server.readers import Reader, open_slide
 
-REAL = ("hamamatsu_DAPI.ndpi", "TCGA-CR-7395-01A-01-TS1.svs", "camelyon_level.dcm")
+REAL = (
+    "hamamatsu_DAPI.ndpi",
+    "TCGA-CR-7395-01A-01-TS1.svs",
+    "camelyon_level.dcm",
+    "dicom_cmu/volume_6000x4500.dcm",
+)
 
 
 @pytest.fixture(params=[*SPECS, *REAL], scope="module")

@@ -9,6 +9,7 @@ import openslide
 import tifffile
 
 from tile_server.errors import DamagedTile, UnreadableSlide
+from tile_server.readers.dicom_wsi import DicomPlanes, open_dicom
 from tile_server.readers.pass_through import PassThroughReader
 from tile_server.readers.protocol import Level, Reader
 from tile_server.readers.through_openslide import OpenSlideReader
@@ -37,19 +38,37 @@ def open_slide(
     UnreadableSlide
         With the file's name and the reason, for a missing, foreign or cut file.
     """
-    if path.is_dir():
-        raise UnreadableSlide(
-            f"{path.name} is a folder: name one of the slide's files instead."
-        )
     if not path.exists():
         raise UnreadableSlide(f"{path.name} is not there.")
+    dicom = open_dicom(path)
+    if isinstance(dicom, DicomPlanes):
+        dicom.close()
+        raise UnreadableSlide(
+            f"{path.name} is a DICOM slide without colours, which is not shown here."
+        )
+    if dicom is not None:
+        return _proven(dicom)
+    if path.is_dir():
+        raise UnreadableSlide(
+            f"{path.name} is a folder that holds no DICOM slide: name one of the "
+            "slide's files instead."
+        )
     slide = OpenSlideReader(path, decoded_cache=decoded_cache)
     try:
         _refuse_channels(slide)
         reader: Reader = PassThroughReader.probe(slide) or slide
-        _prove_readable(reader)
     except BaseException:
         slide.close()
+        raise
+    return _proven(reader)
+
+
+def _proven(reader: Reader) -> Reader:
+    """The reader, after a look at its pixels; closed where that fails."""
+    try:
+        _prove_readable(reader)
+    except BaseException:
+        reader.close()
         raise
     log.info(
         "chose %s for a slide of format %s", type(reader).__name__, reader.facts.format

@@ -254,30 +254,18 @@ def _index(page: tifffile.TiffPage, fd: int) -> TileIndex | None:
 def _prefix(page: tifffile.TiffPage, tile: bytes) -> bytes | None:
     """The prefix of a level as one of its tiles asks for it; None if it must not pass.
 
-    TIFF's photometric tag decides what the components are, and openslide obeys it. A
-    browser looks at the JFIF and Adobe markers instead, so a tile whose own markers
-    contradict the tag does not pass through.
+    TIFF's photometric tag decides what the components are, and openslide obeys it.
     """
-    tables = page.jpegtables
-    header = jpeg_streams.read_header(
-        jpeg_streams.complete(jpeg_streams.prefix(tables, None), tile)
+    photometric = page.photometric
+    if page.samplesperpixel == 1:
+        if photometric != tifffile.PHOTOMETRIC.MINISBLACK:
+            return None
+    elif photometric not in (tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.YCBCR):
+        return None
+    declared = jpeg_streams.Declared(
+        width=page.tilewidth,
+        height=page.tilelength,
+        components=page.samplesperpixel,
+        rgb=photometric == tifffile.PHOTOMETRIC.RGB,
     )
-    if header is None or not header.sequential or header.bits != 8:
-        return None
-    if (header.width, header.height) != (page.tilewidth, page.tilelength):
-        return None
-    if header.components != page.samplesperpixel:
-        return None
-    if header.components == 1:
-        white_on_black = page.photometric == tifffile.PHOTOMETRIC.MINISBLACK
-        return jpeg_streams.prefix(tables, None) if white_on_black else None
-    rgb = page.photometric == tifffile.PHOTOMETRIC.RGB
-    if not rgb and page.photometric != tifffile.PHOTOMETRIC.YCBCR:
-        return None
-    transform = 0 if rgb else 1
-    if header.transform is not None:
-        agrees = header.transform == transform and not (rgb and header.jfif)
-        return jpeg_streams.prefix(tables, None) if agrees else None
-    if header.jfif:
-        return None if rgb else jpeg_streams.prefix(tables, None)
-    return jpeg_streams.prefix(tables, transform)
+    return jpeg_streams.passing_prefix(page.jpegtables, tile, declared)
