@@ -101,6 +101,17 @@ def test_optical_paths_are_channels_and_focal_planes_are_z(
                     assert error.mean() < 4 if spec.codec in LOSSY else not error.any()
 
 
+def test_a_fluorescence_slide_is_shown_in_the_colours_of_its_paths(
+    tmp_path: Path,
+) -> None:
+    spec = MONOCHROME["channels"]
+    with open_slide(write_dicom_slide(tmp_path, spec)) as reader:
+        seen = reader.read(0, 0, 0, (128, 64)).astype(int)
+        for channel in range(3):
+            wanted = truth(spec, 0, channel)[:64, :128]
+            assert np.abs(seen[:, :, channel] - wanted).mean() < 4
+
+
 def test_a_folder_and_each_of_its_files_are_the_same_slide(tmp_path: Path) -> None:
     folder = tmp_path / "slide"
     path = write_dicom_slide(folder, DicomSpec(parts=2))

@@ -11,7 +11,9 @@ import tifffile
 from tile_server.errors import DamagedTile, UnreadableSlide
 from tile_server.readers.dicom_wsi import DicomPlanes, open_dicom
 from tile_server.readers.pass_through import PassThroughReader
+from tile_server.readers.planes import PlaneReader
 from tile_server.readers.protocol import Level, Reader
+from tile_server.readers.rendering import Rendered
 from tile_server.readers.through_openslide import OpenSlideReader
 
 log = logging.getLogger(__name__)
@@ -42,10 +44,7 @@ def open_slide(
         raise UnreadableSlide(f"{path.name} is not there.")
     dicom = open_dicom(path)
     if isinstance(dicom, DicomPlanes):
-        dicom.close()
-        raise UnreadableSlide(
-            f"{path.name} is a DICOM slide without colours, which is not shown here."
-        )
+        return _proven(_rendered(dicom))
     if dicom is not None:
         return _proven(dicom)
     if path.is_dir():
@@ -61,6 +60,20 @@ def open_slide(
         slide.close()
         raise
     return _proven(reader)
+
+
+def _rendered(planes: PlaneReader) -> Reader:
+    """Planes as a picture; closed where that fails."""
+    try:
+        return Rendered(planes)
+    except DamagedTile as error:
+        planes.close()
+        raise UnreadableSlide(
+            f"{planes.path.name} opens, but has no pixels to show. {error}"
+        ) from error
+    except BaseException:
+        planes.close()
+        raise
 
 
 def _proven(reader: Reader) -> Reader:
