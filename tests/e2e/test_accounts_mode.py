@@ -206,3 +206,39 @@ slide = images["histology101/ihc"]
 found["slide"] = slide.region(8000, 8000, 320, 240).shape
 print(json.dumps(found))
 """
+
+
+@pytest.mark.usefixtures("outcome")
+def test_work_travels_between_the_accounts_of_student_and_grader(
+    hub: RunningHub,
+) -> None:
+    course, work = "histology101", "slide1"
+    wanted = {"course_id": course, "assignment_id": work}
+    with hub.api("student1") as student:
+        for verb in ("fetch", "submit"):
+            done = student.post(f"user/student1/assignments/{verb}", json=wanted)
+            assert done.json()["success"], done.text
+    with hub.sign_in("teacher") as teacher:
+        formgrader = f"services/{course}/formgrader"
+        teacher.get(f"{formgrader}/manage_assignments").raise_for_status()
+        xsrf = next(
+            cookie.value or ""
+            for cookie in teacher.cookies.jar
+            if cookie.name == "_xsrf" and course in cookie.path
+        )
+        headers = {"X-XSRFToken": xsrf, "Referer": hub.url}
+        for action in (
+            f"assignment/{work}/collect",
+            f"submission/{work}/student1/autograde",
+            f"assignment/{work}/generate_feedback",
+            f"assignment/{work}/release_feedback",
+        ):
+            done = teacher.post(f"{formgrader}/api/{action}", headers=headers)
+            assert done.json()["success"], done.text
+    with hub.api("student1") as student:
+        done = student.post("user/student1/assignments/fetch_feedback", json=wanted)
+        assert done.json()["success"], done.text
+    home = hub.home / "homes" / "student1" / course / work
+    (feedback,) = home.glob("feedback/*/slide1.html")
+    assert feedback.stat().st_uid == pwd.getpwnam("student1").pw_uid
+    assert "(Score: 0.0 / 10.0)" in feedback.read_text()

@@ -110,6 +110,7 @@ def grades(
 ) -> dict[str, dict[str, Any]]:
     """The teacher's grade book after collecting, grading and giving feedback."""
     with browser(tmp_path_factory.mktemp("profile")) as context:
+        traffic = Traffic.of(context)
         page = _sign_in(hub, context, "teacher")
         page.goto(f"{hub.url}{FORMGRADER}/manage_assignments")
         expect(page.get_by_role("link", name=WORK).first).to_be_visible()
@@ -122,6 +123,7 @@ def grades(
         page.goto(f"{hub.url}{FORMGRADER}/manage_submissions/{WORK}")
         expect(page.get_by_text("student2").first).to_be_visible()
         page.screenshot(path=_picture(hub, "teacher", "graded"))
+        assert traffic.outside(hub.url) == []
     return {entry["student"]: entry for entry in submissions}
 
 
@@ -166,12 +168,16 @@ def test_each_student_reads_the_feedback_on_their_own_work_only(
 ) -> None:
     for name, outcome in outcomes.items():
         with browser(tmp_path / name) as context:
+            traffic = Traffic.of(context)
             page = _sign_in(hub, context, name)
             panel = _assignments(page)
             panel.get_by_role("button", name="Fetch Feedback").click()
             expect(panel.get_by_text("(view feedback)").first).to_be_visible()
-        folder = hub.home / "homes" / name / COURSE / WORK / "feedback"
-        (feedback,) = folder.glob("*/slide1.html")
+            home = hub.home / "homes" / name
+            (feedback,) = (home / COURSE / WORK / "feedback").glob("*/slide1.html")
+            page.goto(f"{hub.url}user/{name}/files/{feedback.relative_to(home)}")
+            page.screenshot(path=_picture(hub, name, "feedback"))
+            assert traffic.outside(hub.url) == []
         text = feedback.read_text()
         told, *_ = re.findall(r"\(Score: ([\d.]+) / ([\d.]+)\)", text)
         assert float(told[0]) == pytest.approx(outcome.expected, abs=0.05)
