@@ -128,15 +128,6 @@ def write_truncated(path: Path, spec: SlideSpec, share: float) -> Path:
     return path
 
 
-def write_channels(path: Path, channels: int) -> Path:
-    """Write an OME-TIFF of grey channels, as fluorescence scanners do."""
-    planes = picture(300, 200)[:, :, 0][None].repeat(channels, axis=0)
-    tifffile.imwrite(
-        path, planes, ome=True, tile=(64, 64), metadata={"axes": "CYX"}, software=False
-    )
-    return path
-
-
 def damage_tile(path: Path, page: int, number: int) -> None:
     """Overwrite a tile of a written slide with zeros."""
     with tifffile.TiffFile(path) as tiff:

@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import logging
+import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 import openslide
-import tifffile
 
 from tile_server.errors import DamagedTile, UnreadableSlide
+from tile_server.readers.by_content import open_as_last, open_by_content
+from tile_server.readers.chunks import ChunkCache
 from tile_server.readers.dicom_wsi import DicomPlanes, open_dicom
+from tile_server.readers.imports import Imports
 from tile_server.readers.pass_through import PassThroughReader
-from tile_server.readers.planes import PlaneReader
 from tile_server.readers.protocol import Level, Reader
-from tile_server.readers.rendering import Rendered
+from tile_server.readers.rendering import rendered
 from tile_server.readers.through_openslide import OpenSlideReader
 
 log = logging.getLogger(__name__)
 
-_PLANES = (("C", "channels"), ("Z", "depths"), ("T", "times"))
 # Big enough to force a decode, small enough to cost one tile.
 _PROBE = 8
 
 
 def open_slide(
-    path: Path, *, decoded_cache: openslide.OpenSlideCache | None = None
+    path: Path,
+    *,
+    decoded_cache: openslide.OpenSlideCache | None = None,
+    chunks: ChunkCache | None = None,
+    imports: Imports | None = None,
 ) -> Reader:
     """Open a slide and prove that its pixels can be read.
 
@@ -34,6 +40,11 @@ def open_slide(
         The slide's file.
     decoded_cache
         openslide's cache of decoded tiles, for many slides to share.
+    chunks
+        The cache of what other readers decode, likewise.
+    imports
+        Where copies of images are kept that cannot be served as they lie; without it a
+        copy is made anew at every opening, and goes when the slide is closed.
 
     Raises
     ------
@@ -44,7 +55,7 @@ def open_slide(
         raise UnreadableSlide(f"{path.name} is not there.")
     dicom = open_dicom(path)
     if isinstance(dicom, DicomPlanes):
-        return _proven(_rendered(dicom))
+        return _proven(rendered(dicom))
     if dicom is not None:
         return _proven(dicom)
     if path.is_dir():
@@ -52,28 +63,27 @@ def open_slide(
             f"{path.name} is a folder that holds no DICOM slide: name one of the "
             "slide's files instead."
         )
-    slide = OpenSlideReader(path, decoded_cache=decoded_cache)
+    chunks = chunks or ChunkCache()
+    with ExitStack() as passing:
+        if imports is None:
+            folder = tempfile.TemporaryDirectory(prefix="theatrum-import-")
+            imports = Imports(Path(passing.enter_context(folder)))
+        other = open_by_content(path, chunks, imports)
+        if other is not None:
+            return _proven(other)
+        try:
+            slide = OpenSlideReader(path, decoded_cache=decoded_cache)
+        except UnreadableSlide:
+            plain = open_as_last(path, chunks, imports)
+            if plain is None:
+                raise
+            return _proven(plain)
     try:
-        _refuse_channels(slide)
         reader: Reader = PassThroughReader.probe(slide) or slide
     except BaseException:
         slide.close()
         raise
     return _proven(reader)
-
-
-def _rendered(planes: PlaneReader) -> Reader:
-    """Planes as a picture; closed where that fails."""
-    try:
-        return Rendered(planes)
-    except DamagedTile as error:
-        planes.close()
-        raise UnreadableSlide(
-            f"{planes.path.name} opens, but has no pixels to show. {error}"
-        ) from error
-    except BaseException:
-        planes.close()
-        raise
 
 
 def _proven(reader: Reader) -> Reader:
@@ -87,31 +97,6 @@ def _proven(reader: Reader) -> Reader:
         "chose %s for a slide of format %s", type(reader).__name__, reader.facts.format
     )
     return reader
-
-
-def _refuse_channels(slide: OpenSlideReader) -> None:
-    """Refuse an OME-TIFF of several channels, depths or times.
-
-    openslide would show the first of them as if it were the slide.
-    """
-    if slide.vendor != "generic-tiff":
-        return
-    try:
-        with tifffile.TiffFile(slide.path) as tiff:
-            if not tiff.is_ome:
-                return
-            series = tiff.series[0]
-            sizes = dict(zip(series.axes, series.shape, strict=True))
-    except (tifffile.TiffFileError, ValueError, IndexError, KeyError) as error:
-        kind = type(error).__name__
-        log.info("openslide reads this TIFF and tifffile does not (%s)", kind)
-        return
-    several = [f"{sizes[axis]} {name}" for axis, name in _PLANES if axis in sizes]
-    if several:
-        raise UnreadableSlide(
-            f"{slide.path.name} holds {' and '.join(several)}; "
-            "only colour slides of one plane can be read here."
-        )
 
 
 def _prove_readable(reader: Reader) -> None:

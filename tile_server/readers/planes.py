@@ -162,9 +162,12 @@ def default_colour(index: int, count: int) -> Colour:
     return WHITE if count == 1 else _COLOURS[index % len(_COLOURS)]
 
 
-def rgb_channels() -> tuple[Channel, ...]:
-    """The channels of an RGB picture of 8 bits, which show it as it is."""
-    window = (0.0, 255.0)
+def rgb_channels(largest: float = 255.0) -> tuple[Channel, ...]:
+    """The channels of an RGB picture, which show it as it is.
+
+    `largest` is the number of full colour: 255 for 8 bits.
+    """
+    window = (0.0, largest)
     return (
         Channel("red", (255, 0, 0), window),
         Channel("green", (0, 255, 0), window),

@@ -19,6 +19,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
+from tile_server.errors import DamagedTile, UnreadableSlide
 from tile_server.pixels import Colour, Pixels, plain
 from tile_server.readers.planes import (
     Numbers,
@@ -195,6 +196,20 @@ class Rendered:
             more = self.source.read_plane(level, *corner, size, plane=plane)
             np.fmax(numbers, more, out=numbers)
         return numbers
+
+
+def rendered(planes: PlaneReader) -> Rendered:
+    """Planes as a picture, which owns them; raises UnreadableSlide and closes them."""
+    try:
+        return Rendered(planes)
+    except DamagedTile as error:
+        planes.close()
+        raise UnreadableSlide(
+            f"{planes.path.name} opens, but has no pixels to show. {error}"
+        ) from error
+    except BaseException:
+        planes.close()
+        raise
 
 
 @dataclass(frozen=True)

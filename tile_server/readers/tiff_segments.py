@@ -22,7 +22,7 @@ import numpy.typing as npt
 import tifffile
 
 from tile_server.errors import DamagedTile, UnreadableSlide
-from tile_server.readers.chunks import LONGEST_CHUNK, ChunkCache
+from tile_server.readers.chunks import LONGEST_CHUNK, ChunkCache, paste
 from tile_server.readers.protocol import Level
 
 Page = tifffile.TiffPage | tifffile.TiffFrame
@@ -106,6 +106,32 @@ class TiffSegments:
         return self._chunks.chunk(
             self._owner, (level, page, number), lambda: self._decode(table, number)
         )
+
+    @property
+    def pages(self) -> int:
+        """How many pages each level has."""
+        return len(self._tables[0])
+
+    @property
+    def samples_per_pixel(self) -> int:
+        return self._tables[0][0].keyframe.samplesperpixel
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The numbers' type, in native byte order."""
+        return np.dtype(self._tables[0][0].keyframe.dtype).newbyteorder("=")
+
+    def plane(self, page: int, sample: int) -> Array:
+        """One sample of a whole page of level 0, (height, width)."""
+        level = self.levels[0]
+        whole = np.zeros((level.height, level.width), self.dtype)
+        paste(
+            whole,
+            level,
+            (0, 0),
+            lambda t_x, t_y: self.segment(0, page, sample, t_x, t_y),
+        )
+        return whole
 
     def close(self) -> None:
         if self._fd >= 0:

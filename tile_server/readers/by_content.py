@@ -1,0 +1,55 @@
+"""Images that openslide does not know, told by how their files begin.
+
+* TIFF files of planes: OME-TIFF, QPTIFF, ImageJ stacks, deep pixels;
+* plain PNG and JPEG, and TIFF in strips, through an import.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tile_server.errors import UnreadableSlide
+from tile_server.readers.chunks import ChunkCache
+from tile_server.readers.imports import Imports
+from tile_server.readers.pictures import open_jpeg, open_png, open_strips
+from tile_server.readers.protocol import Reader
+from tile_server.readers.rendering import rendered
+from tile_server.readers.tiff_planes import is_tiled, open_tiff_planes
+
+TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_PNG_START, _JPEG_START = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
+_START_BYTES = 352
+
+
+def open_by_content(path: Path, chunks: ChunkCache, imports: Imports) -> Reader | None:
+    """A reader by the first bytes of `path`, or None where they say nothing.
+
+    Raises UnreadableSlide.
+    """
+    start = _start(path)
+    if start.startswith(TIFF_STARTS):
+        planes = open_tiff_planes(path, chunks, imports)
+        return None if planes is None else rendered(planes)
+    if start.startswith(_PNG_START):
+        return open_png(path, chunks, imports)
+    if start.startswith(_JPEG_START):
+        return open_jpeg(path, chunks, imports)
+    return None
+
+
+def open_as_last(path: Path, chunks: ChunkCache, imports: Imports) -> Reader | None:
+    """A reader of a TIFF without tiles that nothing else reads, or None.
+
+    Raises UnreadableSlide.
+    """
+    if not _start(path).startswith(TIFF_STARTS) or is_tiled(path):
+        return None
+    return open_strips(path, chunks, imports)
+
+
+def _start(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(_START_BYTES)
+    except OSError as error:
+        raise UnreadableSlide(f"{path.name} cannot be opened.") from error
