@@ -168,7 +168,7 @@ def test_an_import_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     path = tmp_path / "cut.png"
     stream = io.BytesIO()
     Image.fromarray(TRUTH).save(stream, "PNG")
-    path.write_bytes(stream.getvalue()[:20_000])
+    path.write_bytes(stream.getvalue()[: stream.tell() // 2])
     folder = tmp_path / "imports"
     with pytest.raises(UnreadableSlide, match=r"^cut\.png is a PNG that cannot be"):
         open_slide(path, imports=Imports(folder))
@@ -197,3 +197,11 @@ def test_a_pyramid_ends_when_it_fits_one_tile(tmp_path: Path) -> None:
 def test_a_png_is_told_by_its_content_and_not_by_its_name(shared_data: Path) -> None:
     path = shared_data / "malformed" / "png_named.dcm"
     assert np.array_equal(whole(path), np.asarray(Image.open(path).convert("RGB")))
+
+
+def test_a_jpeg_without_its_end_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "cut.jpg"
+    Image.fromarray(TRUTH).save(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(UnreadableSlide, match=r"^cut\.jpg is a JPEG that cannot be"):
+        open_slide(path)
