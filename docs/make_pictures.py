@@ -46,7 +46,9 @@ def sign_in(hub: RunningHub, page: Page) -> None:
     page.fill("#username_input", "student1")
     page.fill("#password_input", hub.passwords["student1"])
     page.click("#login_submit")
-    page.wait_for_function("() => window.jupyterapp?.shell?.currentWidget")
+    page.wait_for_function(
+        "() => window.jupyterapp?.shell?.currentWidget?.context?.isReady"
+    )
 
 
 def assignment(hub: RunningHub, page: Page) -> None:

@@ -277,7 +277,11 @@ def _sign_in(hub: RunningHub, context: BrowserContext, name: str) -> Page:
     page.fill("#password_input", hub.passwords[name])
     page.click("#login_submit")
     page.wait_for_url("**/lab/**")
-    page.wait_for_function("() => window.jupyterapp?.shell?.currentWidget")
+    # The welcome notebook comes to the front when it has been read: not before, or
+    # it would cover what a test opens in the meantime.
+    page.wait_for_function(
+        "() => window.jupyterapp?.shell?.currentWidget?.context?.isReady"
+    )
     return page
 
 
@@ -287,6 +291,7 @@ def _assignments(page: Page) -> Any:
         " window.jupyterapp.commands.execute('nbgrader:open-assignment-list'))"
     )
     panel = page.locator("#nbgrader-assignment-list")
+    expect(panel).to_be_visible()
     expect(panel.locator("#course_list_default")).to_contain_text(COURSE)
     return panel
 
