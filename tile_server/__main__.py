@@ -20,6 +20,7 @@ from rich.progress import track
 
 from tile_server import running, tokens
 from tile_server.folder import SlideFolder, folder_routes
+from tile_server.probing import Prober
 from tile_server.service import TileSettings
 
 
@@ -67,8 +68,6 @@ def _serve(root: Path, port: int) -> None:
     if not root.is_dir():
         raise CannotStart(f"{root} is not a folder: name one that holds slides.")
     sockets = _listen(port)
-    folder = SlideFolder(root)
-    count = len(folder.images(_progress))
     number = sockets[0].getsockname()[1]
 
     def started(_: running.Stop) -> None:
@@ -76,7 +75,11 @@ def _serve(root: Path, port: int) -> None:
         sys.stdout.flush()
 
     settings = _settings(tokens.new_key(), os.environ)
-    running.run(settings, sockets, routes=folder_routes(folder), started=started)
+    with Prober(settings.probe) as prober:
+        folder = SlideFolder(root, prober)
+        count = len(folder.images(_progress))
+        routes = folder_routes(folder)
+        running.run(settings, sockets, routes=routes, started=started, prober=prober)
 
 
 def _progress(files: list[Path]) -> Iterable[Path]:

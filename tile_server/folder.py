@@ -29,10 +29,10 @@ from tornado.routing import URLSpec
 from tile_server.address import slide_url, tiles_url
 from tile_server.errors import TileServerError
 from tile_server.handlers import Handler
-from tile_server.readers import open_slide
+from tile_server.probing import Finding, Prober
+from tile_server.readers.dicom_files import is_dicom
 from tile_server.tokens import Capability, expiry, seal
 from tile_server.versions import file_version
-from tile_server.view import describe
 
 log = logging.getLogger(__name__)
 
@@ -63,8 +63,12 @@ class FolderImage:
 class SlideFolder:
     """The slides below one folder; looks again each time it is asked."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, prober: Prober) -> None:
+        """List what `prober`, which stays the caller's, can open below `root`."""
         self._root = root.resolve()
+        self._prober = prober
+        # The files of one DICOM slide share a version, and are opened together.
+        self._series: dict[tuple[Path, str], Finding] = {}
         self._known: dict[tuple[Path, str], FolderImage | None] = {}
         self._skipped: set[tuple[Path, str]] = set()
         self._lock = threading.Lock()
@@ -111,14 +115,22 @@ class SlideFolder:
                 yield path
 
     def _look(self, path: Path, version: str) -> FolderImage | None:
+        one_of_many = (path.parent, version) if is_dicom(path) else None
+        finding = self._series.get(one_of_many) if one_of_many else None
         try:
-            with open_slide(path) as reader:
-                view, series = describe(reader), reader.facts.series
+            if finding is None:
+                finding = self._prober.probe(path, version)
+            file_bytes = path.stat().st_size
         except TileServerError as error:
             self._skip(path, version, str(error))
             return None
+        except FileNotFoundError:
+            return None  # it went while we were looking
+        if one_of_many and finding.series:
+            self._series[one_of_many] = finding
         name = path.relative_to(self._root).as_posix()
-        return FolderImage(path, name, version, view, series, path.stat().st_size)
+        view, series = finding.view, finding.series
+        return FolderImage(path, name, version, view, series, file_bytes)
 
     def _skip(self, path: Path, version: str, reason: str) -> None:
         if (path, version) not in self._skipped:

@@ -17,6 +17,7 @@ from tornado.netutil import bind_sockets
 from tornado.routing import URLSpec
 
 from tile_server.application import make_application
+from tile_server.probing import Prober
 from tile_server.service import TileService, TileSettings
 
 _CLOSE_S = 1.0
@@ -38,13 +39,15 @@ def run(
     routes: Sequence[URLSpec] = (),
     signals: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGINT),
     started: Callable[[Stop], None] = lambda _: None,
+    prober: Prober | None = None,
 ) -> None:
     """Serve on `sockets` until one of `signals` arrives or `Stop` is called.
 
     `started` is called once requests are answered; the `Stop` that it gets may be
-    called from any thread.
+    called from any thread. `prober` is one to share; without it the service has its
+    own.
     """
-    asyncio.run(_run(settings, sockets, routes, signals, started))
+    asyncio.run(_run(settings, sockets, routes, signals, started, prober))
 
 
 async def _run(
@@ -53,6 +56,7 @@ async def _run(
     routes: Sequence[URLSpec],
     signals: Sequence[signal.Signals],
     started: Callable[[Stop], None],
+    prober: Prober | None,
 ) -> None:
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
@@ -62,7 +66,7 @@ async def _run(
     def stop() -> None:
         loop.call_soon_threadsafe(ended.set)
 
-    service = TileService(settings)
+    service = TileService(settings, prober=prober)
     server = HTTPServer(
         make_application(service, routes), max_body_size=_MOST_BODY_BYTES
     )

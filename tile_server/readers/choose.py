@@ -53,6 +53,9 @@ def open_slide(
     """
     if not path.exists():
         raise UnreadableSlide(f"{path.name} is not there.")
+    if not (path.is_file() or path.is_dir()):
+        # Opening a pipe would wait for ever.
+        raise UnreadableSlide(f"{path.name} is neither a file nor a folder.")
     dicom = open_dicom(path)
     if isinstance(dicom, DicomPlanes):
         return _proven(rendered(dicom))

@@ -137,6 +137,8 @@ class Instance:
 def is_dicom(path: Path) -> bool:
     """True where the file carries DICOM's mark."""
     try:
+        if not path.is_file():
+            return False  # opening a pipe would wait for ever
         with path.open("rb") as file:
             return file.read(132)[128:] == b"DICM"
     except OSError:

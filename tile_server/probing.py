@@ -1,0 +1,261 @@
+"""Opening slides in another process first, so that a hostile file ends that one.
+
+Slides are opened by libraries in C. A file made to harm them, or damaged in an unlucky
+way, can crash one, keep it busy for ever, or make it take all memory. So every file is
+opened by a worker process first, which has a limit on memory and may take so many
+seconds; only what came through is opened in the service. A worker that falls is
+replaced, and the file is refused with the reason.
+
+What was found is remembered by path and version: a file is probed once. A refusal is
+forgotten after a minute, since its cause may have been the moment.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import selectors
+import subprocess
+import sys
+import threading
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, cast
+
+from tile_server.errors import Stopped, UnreadableSlide
+
+log = logging.getLogger(__name__)
+
+_REMEMBERED = 4096
+_REFUSED_FOR_S = 60.0
+_LONGEST_ANSWER = 16 * 2**20
+_STARTING_S = 60.0
+
+
+@dataclass(frozen=True)
+class ProbeSettings:
+    """Limits of the worker processes.
+
+    Attributes
+    ----------
+    seconds
+        How long a file may take to open. Longer lets huge or remote files through and
+        lets a hostile one hold a worker up longer.
+    memory_bytes
+        Address space of a worker (where the system can limit it). More lets files with
+        huge headers through; the machine must be able to spare it.
+    workers
+        Processes, and so files probed at once. Each takes about 100 MB.
+    """
+
+    seconds: float = 20.0
+    memory_bytes: int = 4 * 2**30
+    workers: int = 2
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a worker saw of a slide that it could open.
+
+    Attributes
+    ----------
+    view
+        As `view.describe` gives it.
+    series
+        As in `SlideFacts`.
+    """
+
+    view: dict[str, Any]
+    series: str
+
+
+@dataclass(frozen=True)
+class _Refusal:
+    message: str
+    until: float
+
+
+class Prober:
+    """A pool of worker processes; may be used from several threads.
+
+    A worker starts when it is first needed, or at `warm_up`.
+    """
+
+    def __init__(self, settings: ProbeSettings | None = None) -> None:
+        self._settings = settings or ProbeSettings()
+        self._known: OrderedDict[tuple[str, str], Finding | _Refusal] = OrderedDict()
+        self._lock = threading.Lock()
+        self._idle: list[_Worker] = []
+        self._all: set[_Worker] = set()
+        self._places = threading.BoundedSemaphore(self._settings.workers)
+        self._closed = False
+
+    def warm_up(self) -> None:
+        """Start a worker now, so that the first file does not wait for it."""
+        with self._lock:
+            if not self._closed and not self._all:
+                self._idle.append(self._start())
+
+    def probe(self, path: Path, version: str) -> Finding:
+        """What a worker found in a file; blocks while it looks.
+
+        Raises UnreadableSlide with the worker's reason, or the reason of its fall.
+        """
+        key = str(path), version
+        with self._lock:
+            known = self._known.get(key)
+        if known is None or (
+            isinstance(known, _Refusal) and time.monotonic() > known.until
+        ):
+            known = self._look(path)
+            with self._lock:
+                self._known[key] = known
+                self._known.move_to_end(key)
+                while len(self._known) > _REMEMBERED:
+                    self._known.popitem(last=False)
+        if isinstance(known, _Refusal):
+            raise UnreadableSlide(known.message)
+        return known
+
+    def close(self) -> None:
+        """End all workers; what is being probed is refused."""
+        with self._lock:
+            self._closed = True
+            workers = list(self._all)
+        for worker in workers:
+            worker.end()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _look(self, path: Path) -> Finding | _Refusal:
+        with self._places:
+            worker = self._take()
+            try:
+                answer = worker.ask(path, self._settings.seconds)
+            except _Fell as fall:
+                self._drop(worker)
+                if self._closed:
+                    raise Stopped("The tile service is stopping.") from fall
+                log.warning("a file made a worker fall: %s", fall)
+                return _refusal(f"{path.name} cannot be opened safely: {fall}.")
+            except BaseException:
+                self._drop(worker)
+                raise
+            with self._lock:
+                self._idle.append(worker)
+        if "refusal" in answer:
+            return _refusal(str(answer["refusal"]))
+        return Finding(answer["view"], answer["series"])
+
+    def _take(self) -> _Worker:
+        with self._lock:
+            if self._closed:
+                raise Stopped("The tile service is stopping.")
+            while self._idle:
+                worker = self._idle.pop()
+                if worker.alive:
+                    return worker
+                self._all.discard(worker)
+            return self._start()
+
+    def _start(self) -> _Worker:
+        worker = _Worker(self._settings.memory_bytes)
+        self._all.add(worker)
+        return worker
+
+    def _drop(self, worker: _Worker) -> None:
+        worker.end()
+        with self._lock:
+            self._all.discard(worker)
+
+
+class _Fell(Exception):
+    """The worker ended, or did not answer in time; the message says which."""
+
+
+class _Worker:
+    """One worker process; used by one thread at a time."""
+
+    def __init__(self, memory_bytes: int) -> None:
+        # One thread is enough for a probe, and each costs address space.
+        environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tile_server.probe_worker", str(memory_bytes)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
+            # Ctrl+C in a terminal is for the service, which ends its workers.
+            start_new_session=True,
+        )
+        self._ready = False
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def ask(self, path: Path, seconds: float) -> dict[str, Any]:
+        """The worker's answer; raises _Fell."""
+        question = json.dumps({"path": os.fspath(path.absolute())}) + "\n"
+        try:
+            if not self._ready:
+                self._answer(_STARTING_S)
+                self._ready = True
+            assert self._process.stdin is not None  # noqa: S101 - it is a pipe; for mypy
+            self._process.stdin.write(question.encode())
+            self._process.stdin.flush()
+        except OSError as error:
+            raise _Fell("the process that looks at it ended") from error
+        return self._answer(seconds)
+
+    def end(self) -> None:
+        """End the process at once; it has nothing to lose."""
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                try:
+                    pipe.close()
+                except OSError:
+                    log.debug("a worker left part of a question unread")
+
+    def _answer(self, seconds: float) -> dict[str, Any]:
+        assert self._process.stdout is not None  # noqa: S101 - it is a pipe; for mypy
+        descriptor = self._process.stdout.fileno()
+        until = time.monotonic() + seconds
+        received = b""
+        with selectors.DefaultSelector() as selector:
+            selector.register(descriptor, selectors.EVENT_READ)
+            while not received.endswith(b"\n"):
+                left = until - time.monotonic()
+                if left <= 0 or not selector.select(left):
+                    raise _Fell(f"it was not open after {seconds:g} seconds")
+                piece = os.read(descriptor, 65536)
+                if not piece:
+                    raise _Fell(self._how_it_ended())
+                received += piece
+                if len(received) > _LONGEST_ANSWER:
+                    raise _Fell("its description is absurdly long")
+        return cast(dict[str, Any], json.loads(received))
+
+    def _how_it_ended(self) -> str:
+        status = self._process.wait()
+        if status < 0:
+            return f"the library that reads it crashed (signal {-status})"
+        return f"the process that looks at it ended (status {status})"
+
+
+def _refusal(message: str) -> _Refusal:
+    return _Refusal(message, time.monotonic() + _REFUSED_FOR_S)
