@@ -7,6 +7,11 @@ to the courses service, which takes the person from the hub's token.
 
 import os
 
+from nbconvert.preprocessors import CSSHTMLHeaderPreprocessor
+from nbgrader.preprocessors import GetGrades
+
+from services.courses.feedback import HideReferences
+
 c = get_config()
 
 c.Authenticator.plugin_class = "nbgrader.auth.jupyterhub.JupyterHubAuthPlugin"
@@ -32,6 +37,12 @@ c.CourseDirectory.ignore = [
     # A teacher's own tries of the questions, and an answer that is being written.
     ".tries",
     ".*.part",
+]
+# Students read the feedback; the references of the hidden tests are not for them.
+c.GenerateFeedback.preprocessors = [
+    GetGrades,
+    HideReferences,
+    CSSHTMLHeaderPreprocessor,
 ]
 # The same time limit for a student's validation and for grading.
 c.ExecutePreprocessor.timeout = 120
