@@ -16,7 +16,7 @@ class HideReferences(ClearHiddenTests):  # type: ignore[misc]  # nbgrader is unt
     """Cuts the hidden tests out of the page, and source lines out of its errors."""
 
     # Any: notebook nodes and nbconvert's resources, both loosely typed.
-    def preprocess_cell(self, cell: Any, resources: Any, cell_index: int) -> Any:
+    def preprocess_cell(self, cell: Any, resources: Any, _index: int) -> Any:
         """Cut one cell; its points and what it printed stay."""
         self._remove_hidden_test_region(cell)
         if cell.cell_type == "code" and is_grade(cell):
