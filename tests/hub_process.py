@@ -168,3 +168,16 @@ def wait_for(client: httpx.Client, path: str, ready: Any, limit_s: float = 60) -
             return last
         assert time.monotonic() < end, f"{path} stayed {last}"
         time.sleep(0.2)
+
+
+def wait_for_status(
+    client: httpx.Client, path: str, status: int, limit_s: float = 10
+) -> httpx.Response:
+    """Ask until the answer has this status, and return it."""
+    end = time.monotonic() + limit_s
+    while True:
+        answer = client.get(path)
+        if answer.status_code == status:
+            return answer
+        assert time.monotonic() < end, f"{path} stayed {answer.status_code}"
+        time.sleep(0.2)

@@ -12,7 +12,7 @@ import pytest
 
 from tests import slides
 from tests.browser import ROOT
-from tests.hub_process import RunningHub
+from tests.hub_process import RunningHub, wait_for_status
 
 pytestmark = [pytest.mark.hub]
 
@@ -140,6 +140,26 @@ def test_a_tile_address_works_without_any_sign_in_and_not_when_changed(
     assert "immutable" in good.headers["Cache-Control"]
     assert bad.status_code == 403
     assert bad.headers["Content-Type"].startswith("application/problem+json")
+
+
+def test_a_slide_whose_file_goes_missing_answers_410_with_a_sentence(
+    hub: RunningHub, tmp_path: Path
+) -> None:
+    slide = _slide(tmp_path / "going.svs")
+    group = "--group=nbgrader-histology101"
+    _theatrum("images", "add", str(slide), "--collection=going", group, hub=hub)
+    with hub.api("student1") as student:
+        (image,) = student.get(CATALOG, params={"collection": "going"}).json()["images"]
+        address = f"{CATALOG}/{image['id']}/view"
+        tiles = student.post(address).json()["tiles"]
+        slide.unlink()
+        view = student.post(address)
+        tile = wait_for_status(student, tiles.format(z=0, x=0, y=0), 410)
+    for answer in (view, tile):
+        assert answer.status_code == 410
+        assert answer.headers["Content-Type"].startswith("application/problem+json")
+        assert answer.json()["title"]
+        assert str(tmp_path) not in answer.text
 
 
 def test_the_tile_address_is_the_same_for_the_whole_class(hub: RunningHub) -> None:
