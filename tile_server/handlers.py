@@ -27,6 +27,7 @@ from tile_server.errors import (
     OutsideTheGrid,
     TileServerError,
 )
+from tile_server.icc import embedded
 from tile_server.pixels import Pixels
 from tile_server.regions import Box, downsample_of, read_region, thumbnail
 from tile_server.service import TileService
@@ -52,6 +53,7 @@ def routes(base: str) -> list[URLSpec]:
         (rf"{token}/view\.json", ViewHandler),
         (f"{token}/region", RegionHandler),
         (f"{token}/thumbnail", ThumbnailHandler),
+        (f"{token}/icc", ProfileHandler),
         (f"{token}/associated/([^/]+)", AssociatedHandler),
         (f"{base}health", HealthHandler),
     ]
@@ -173,7 +175,10 @@ class TileHandler(Handler):
 
     async def answer(self, slide: OpenedSlide, z: int, t_x: int, t_y: int) -> None:
         rung = slide.pyramid.ladder.tile_rung(z, t_x, t_y)
-        if self.unchanged(f"{slide.version}-{rung.k}-{t_x}-{t_y}-{VARIANT}"):
+        wanted = self.whole_number("icc", range(2), 0)
+        profile = slide.pyramid.reader.facts.profile if wanted else None
+        variant = f"{VARIANT}-icc" if profile else VARIANT
+        if self.unchanged(f"{slide.version}-{rung.k}-{t_x}-{t_y}-{variant}"):
             return
         tile = slide.pyramid.stored_tile(rung, t_x, t_y)
         kind = "stored"
@@ -185,7 +190,7 @@ class TileHandler(Handler):
                 tile = await self.while_wanted(work)
         self.set_header("Content-Type", tile.media_type)
         self.add_header("Server-Timing", kind)
-        self.finish(tile.body)
+        self.finish(embedded(tile.body, profile))
 
 
 class ViewHandler(Handler):
@@ -273,6 +278,21 @@ class AssociatedHandler(Handler):
             )
         self.set_header("Content-Type", "image/jpeg")
         self.finish(body)
+
+
+class ProfileHandler(Handler):
+    """The slide's ICC profile, for whoever converts colours."""
+
+    async def get(self, token: str) -> None:
+        capability = self.service.capability(token)
+        async with self.service.slides.hold(capability) as slide:
+            profile = slide.pyramid.reader.facts.profile
+            if profile is None:
+                raise OutsideTheGrid("This slide has no ICC profile.")
+            if self.unchanged(f"{slide.version}-icc"):
+                return
+        self.set_header("Content-Type", "application/vnd.iccprofile")
+        self.finish(profile)
 
 
 class HealthHandler(Handler):

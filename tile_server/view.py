@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tile_server import icc
 from tile_server.ladder import Ladder, Rung, build
 from tile_server.readers.protocol import Reader
 
@@ -39,6 +40,7 @@ def describe(reader: Reader, *, label: bool = False) -> dict[str, Any]:
         "format": facts.format,
         "associated": associated_names(reader, label=label),
         "background": "#{:02x}{:02x}{:02x}".format(*facts.background),
+        "icc": icc.describe(facts.profile),
     }
 
 

@@ -17,6 +17,7 @@ from typing import Self
 
 import numpy as np
 
+from tile_server import icc
 from tile_server.errors import UnreadableSlide
 from tile_server.pixels import Colour, Pixels, plain
 from tile_server.readers.dicom_files import (
@@ -72,6 +73,8 @@ class _Series:
 
     def facts(self, background: Colour) -> SlideFacts:
         full = self.full
+        # What is made of grey planes has colours of ours, which no profile describes.
+        colour = full.samples == 3
         spacing = full.spacing_mm
         optics = [path.objective for path in self.paths if path.objective]
         return SlideFacts(
@@ -82,6 +85,7 @@ class _Series:
             background=background,
             associated=tuple(sorted(self._associated)),
             series=full.series,
+            profile=icc.profile_of(self.paths[0].profile) if colour else None,
         )
 
     @property

@@ -9,7 +9,7 @@ Everything here may be called from several threads at once; nothing knows about 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -64,6 +64,8 @@ class SlideFacts:
         Names of the associated images, label included.
     series
         An identity shared by all files of one slide of many files, else "".
+    profile
+        The ICC profile of the pixels as `icc.profile_of` gives it, or None.
     """
 
     format: str
@@ -73,6 +75,7 @@ class SlideFacts:
     background: Colour
     associated: tuple[str, ...]
     series: str = ""
+    profile: bytes | None = field(default=None, repr=False)
 
 
 class Reader(Protocol):

@@ -16,8 +16,9 @@ from typing import Self
 
 import numpy as np
 import openslide
-from PIL import Image
+from PIL import Image, ImageCms
 
+from tile_server import icc
 from tile_server.errors import DamagedTile, UnreadableSlide
 from tile_server.pixels import Colour, Pixels
 from tile_server.readers.protocol import Level, SlideFacts
@@ -151,7 +152,21 @@ def _facts(slide: openslide.OpenSlide, properties: Mapping[str, str]) -> SlideFa
         background=_colour(properties.get(openslide.PROPERTY_NAME_BACKGROUND_COLOR)),
         associated=tuple(sorted(slide.associated_images)),
         series=properties.get("dicom.SeriesInstanceUID", ""),
+        profile=_profile(slide, properties),
     )
+
+
+def _profile(slide: openslide.OpenSlide, properties: Mapping[str, str]) -> bytes | None:
+    """The slide's ICC profile; a damaged one is as good as none."""
+    size = _number(properties.get("openslide.icc-size"))
+    if size is None or size > icc.MOST_BYTES:
+        return None
+    try:
+        profile = slide.color_profile
+        return None if profile is None else icc.profile_of(profile.tobytes())
+    except (openslide.OpenSlideError, ImageCms.PyCMSError, OSError, ValueError) as error:
+        log.info("a slide's ICC profile is damaged (%s)", type(error).__name__)
+        return None
 
 
 def _number(text: str | None) -> float | None:
