@@ -18,13 +18,16 @@ from urllib.parse import urlsplit
 from rich.console import Console
 from rich.progress import track
 
-from tile_server import running, tokens
+from tile_server import running, tokens, workers
 from tile_server.folder import SlideFolder, folder_routes
 from tile_server.probing import Prober
 from tile_server.service import TileSettings
+from tile_server.workers import Worker
+
+_MOST_WORKERS = 64
 
 
-class CannotStart(Exception):  # noqa: N818 - the name says what is the matter
+class CannotStart(Exception):
     """The command cannot run as it was given; the message says why."""
 
 
@@ -38,11 +41,10 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         if options.command == "serve":
-            _serve(options.folder, options.port)
-        elif options.command == "hub":
-            _hub(os.environ)
-        else:
-            _beside_kernel(os.environ)
+            return _serve(options)
+        if options.command == "hub":
+            return _hub(options, os.environ)
+        _beside_kernel(os.environ)
     except CannotStart as error:
         sys.stderr.write(f"{error}\n")
         return 2
@@ -59,27 +61,110 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument(
         "--port", type=int, default=8090, help="0 picks a free one (default: 8090)"
     )
-    commands.add_parser("hub", help="run as a service of JupyterHub")
+    hub = commands.add_parser("hub", help="run as a service of JupyterHub")
+    for command in (serve, hub):
+        _add_listeners(command, os.environ)
     commands.add_parser("beside-kernel", help="run beside a notebook's kernel")
     return parser
 
 
-def _serve(root: Path, port: int) -> None:
+def _add_listeners(command: argparse.ArgumentParser, names: Mapping[str, str]) -> None:
+    command.add_argument(
+        "--lane-port",
+        type=int,
+        default=names.get("THEATRUM_TILE_LANE_PORT") or None,
+        metavar="N",
+        help="also answer through the fast lane, on this port; the service's own port "
+        "gives it to the lane (default: no lane)",
+    )
+    command.add_argument(
+        "--metrics-port",
+        type=int,
+        default=names.get("THEATRUM_TILE_METRICS_PORT") or None,
+        metavar="N",
+        help="answer /metrics, /live and /ready on this port of loopback; further "
+        "workers take the ports after it (default: none)",
+    )
+    command.add_argument(
+        "--workers",
+        type=int,
+        default=names.get("THEATRUM_TILE_WORKERS") or 1,
+        metavar="N",
+        help="processes that share the work (default: 1)",
+    )
+
+
+def _serve(options: argparse.Namespace) -> int:
+    root: Path = options.folder
     if not root.is_dir():
         raise CannotStart(f"{root} is not a folder: name one that holds slides.")
-    sockets = _listen(port)
-    number = sockets[0].getsockname()[1]
-
-    def started(_: running.Stop) -> None:
-        sys.stdout.write(f"{count} slides\nready http://127.0.0.1:{number}/\n")
-        sys.stdout.flush()
-
+    listening = _workers(options, options.port)
     settings = _settings(tokens.new_key(), os.environ)
-    with Prober(settings.probe) as prober:
-        folder = SlideFolder(root, prober)
-        count = len(folder.images(_progress))
-        routes = folder_routes(folder)
-        running.run(settings, sockets, routes=routes, started=started, prober=prober)
+
+    def work(worker: Worker) -> None:
+        with Prober(settings.probe) as prober:
+            folder = SlideFolder(root, prober)
+            count = len(folder.images(_progress))
+
+            def started(_: running.Stop) -> None:
+                if worker.number == 0:
+                    sys.stdout.write(f"{count} slides\n{_addresses(worker)}")
+                    sys.stdout.flush()
+
+            running.run(
+                settings,
+                worker.plain,
+                routes=folder_routes(folder),
+                started=started,
+                prober=prober,
+                besides=_besides(worker),
+            )
+
+    return workers.run(listening, work)
+
+
+def _addresses(worker: Worker) -> str:
+    """What to tell of a service that has started; its own address comes last."""
+    lines = []
+    for name, sockets in (
+        ("metrics", worker.metrics),
+        ("lane", worker.lane),
+        ("ready", worker.plain or worker.lane),
+    ):
+        for one in sockets:
+            lines.append(f"{name} http://127.0.0.1:{one.getsockname()[1]}/\n")
+    return "".join(lines)
+
+
+def _workers(
+    options: argparse.Namespace, port: int, host: str = "127.0.0.1"
+) -> list[Worker]:
+    """The workers that were asked for, each with its listening sockets."""
+    count, lane, metrics = options.workers, options.lane_port, options.metrics_port
+    if not 1 <= count <= _MOST_WORKERS:
+        raise CannotStart(f"--workers must be from 1 to {_MOST_WORKERS}.")
+    lane_only = lane == port and port != 0
+    several = count > 1
+    plain_number, lane_number = port, lane
+    found: list[Worker] = []
+    for number in range(count):
+        plain: list[socket.socket] = []
+        quick: list[socket.socket] = []
+        if not lane_only:
+            plain = _listen(plain_number, host, shared=several)
+            plain_number = plain[0].getsockname()[1]
+        if lane_number is not None:
+            quick = _listen(lane_number, host, shared=several)
+            lane_number = quick[0].getsockname()[1]
+        watch = [] if metrics is None else _listen(metrics and metrics + number)
+        found.append(Worker(number, plain, quick, watch))
+    return found
+
+
+def _besides(worker: Worker) -> running.Besides:
+    return running.Besides(
+        lane=worker.lane, metrics=worker.metrics, parent=worker.parent
+    )
 
 
 def _progress(files: list[Path]) -> Iterable[Path]:
@@ -89,7 +174,7 @@ def _progress(files: list[Path]) -> Iterable[Path]:
     return track(files, "slides", console=terminal, transient=True, disable=quiet)
 
 
-def _hub(environment: Mapping[str, str]) -> None:
+def _hub(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
     """Read what the hub sets for its services, and serve."""
     missing = [
         name
@@ -112,7 +197,11 @@ def _hub(environment: Mapping[str, str]) -> None:
         raise CannotStart("JUPYTERHUB_SERVICE_URL has to name a port.")
     base = environment["JUPYTERHUB_SERVICE_PREFIX"]
     settings = replace(_settings(key, environment), base=base)
-    running.run(settings, _listen(port, host))
+
+    def work(worker: Worker) -> None:
+        running.run(settings, worker.plain, besides=_besides(worker))
+
+    return workers.run(_workers(options, port, host), work)
 
 
 def _beside_kernel(environment: Mapping[str, str]) -> None:
@@ -146,9 +235,11 @@ def _beside_kernel(environment: Mapping[str, str]) -> None:
     running.run(settings, sockets, signals=(signal.SIGTERM,), started=started)
 
 
-def _listen(port: int, host: str = "127.0.0.1") -> list[socket.socket]:
+def _listen(
+    port: int, host: str = "127.0.0.1", *, shared: bool = False
+) -> list[socket.socket]:
     try:
-        return running.listen(port, host)
+        return running.listen(port, host, shared=shared)
     except (OSError, OverflowError) as error:
         raise CannotStart(f"Port {port} cannot be used: {error}.") from error
 
@@ -164,6 +255,12 @@ def _settings(key: bytes, environment: Mapping[str, str]) -> TileSettings:
         if not size.isdecimal():
             raise CannotStart("THEATRUM_TILE_CACHE_BYTES must be a number of bytes.")
         settings = replace(settings, cache_bytes=int(size))
+    origins = environment.get("THEATRUM_TILE_CORS", "").split()
+    if origins:
+        # Whoever may read a tile may also show it.
+        settings = replace(
+            settings, cors_origins=tuple(origins), resource_policy="cross-origin"
+        )
     return settings
 
 

@@ -10,7 +10,14 @@ from tornado import web
 from tornado.routing import URLSpec
 
 from tile_server.address import normal_base
-from tile_server.handlers import NotFound, routes
+from tile_server.handlers import (
+    Handler,
+    HealthHandler,
+    MetricsHandler,
+    NotFound,
+    ReadyHandler,
+    routes,
+)
 from tile_server.service import TileService
 
 log = logging.getLogger(__name__)
@@ -28,8 +35,34 @@ def make_application(
     )
 
 
+def watching_application(service: TileService) -> web.Application:
+    """What is for those who run `service`: metrics, liveness and readiness.
+
+    It tells how much the service is used, so it has a listener of its own.
+    """
+    return web.Application(
+        [
+            web.url("/metrics", MetricsHandler),
+            web.url("/live", HealthHandler),
+            web.url("/ready", ReadyHandler),
+        ],
+        default_handler_class=NotFound,
+        log_function=_log_request,
+        service=service,
+    )
+
+
 def _log_request(handler: web.RequestHandler) -> None:
-    """One line a request at debug level; an address holds a token, so none is shown."""
+    """Count the request; one line of it at debug level, or where it failed.
+
+    An address holds a token, so none is shown.
+    """
+    if isinstance(handler, Handler):
+        status, spent_s = handler.get_status(), handler.request.request_time()
+        if status >= 400:
+            handler.service.tally.problem(status)
+        else:
+            handler.service.tally.count(handler.kind, spent_s, handler.sent_bytes)
     if not log.isEnabledFor(logging.DEBUG) and handler.get_status() != 500:
         return
     token = handler.path_args[0] if handler.path_args else ""

@@ -93,6 +93,15 @@ class DerivedTiles:
                 del self._flights[key]
         return tile
 
+    def kept_bytes(self) -> tuple[int, int]:
+        """How much is kept in memory and on disk."""
+        try:
+            on_disk = int(self._disk.volume())
+        except (OSError, sqlite3.Error, diskcache.Timeout) as error:
+            log.warning("the tile cache cannot be measured: %s", error)
+            on_disk = 0
+        return self._recent_bytes, on_disk
+
     def close(self) -> None:
         self._disk.close()
 

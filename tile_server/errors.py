@@ -3,8 +3,6 @@
 A message names a file by its name only, never by its folder.
 """
 
-# ruff: noqa: N818 - the names say what is the matter; "Error" would add nothing.
-
 from __future__ import annotations
 
 
@@ -50,6 +48,14 @@ class SlideReplaced(TileServerError):
 
 class Abandoned(TileServerError):
     """Nobody waits for the answer any more."""
+
+
+class Busy(TileServerError):
+    """More work is waiting than can be done in time; stored tiles still come."""
+
+
+class TookTooLong(TileServerError):
+    """The work took longer than anybody should wait."""
 
 
 class Stopped(TileServerError):

@@ -17,10 +17,36 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from tile_server.errors import Stopped
+from tile_server.errors import Busy, Stopped, TookTooLong
 from tile_server.slides import OpenedSlide
 
 Answer = TypeVar("Answer")
+
+
+@dataclass
+class Queue:
+    """Work that waits for threads or is in them, and its limits.
+
+    One queue may serve several `Flights` that share their threads.
+
+    Attributes
+    ----------
+    most
+        How much may be under way; what comes further is refused at once.
+    limit_s
+        How long a visitor waits. The thread goes on, since nothing can end it; whoever
+        asks again finds its answer, or joins it.
+    under_way
+        How much is under way now.
+    """
+
+    most: int = 1024
+    limit_s: float = 30.0
+    under_way: int = 0
+
+    @property
+    def is_full(self) -> bool:
+        return self.under_way >= self.most
 
 
 @dataclass
@@ -35,8 +61,14 @@ class _Flight(Generic[Answer]):
 class Flights(Generic[Answer]):
     """Work with answers of one kind, by key."""
 
-    def __init__(self, threads: ThreadPoolExecutor, stopping: threading.Event) -> None:
+    def __init__(
+        self,
+        threads: ThreadPoolExecutor,
+        stopping: threading.Event,
+        queue: Queue | None = None,
+    ) -> None:
         """Work in `threads`; once `stopping` is set nothing more is started."""
+        self._queue = queue or Queue()
         self._threads = threads
         self._stopping = stopping
         self._flights: dict[str, _Flight[Answer]] = {}
@@ -46,12 +78,13 @@ class Flights(Generic[Answer]):
     ) -> Answer:
         """The answer of the flight `key`, which does `work` if it is not under way.
 
-        `slide` must be open when it is called. Raises what `work` raises, or Stopped.
+        `slide` must be open when it is called. Raises what `work` raises, or Stopped,
+        Busy or TookTooLong.
         """
         flight = self._flights.get(key) or self._start(key, slide, work)
         flight.visitors += 1
         try:
-            return await asyncio.shield(flight.end)
+            return await self._within_limit(flight)
         except asyncio.CancelledError:
             if self._stopping.is_set():
                 raise Stopped("The tile service is stopping.") from None
@@ -61,21 +94,37 @@ class Flights(Generic[Answer]):
             if not flight.visitors and flight.work.cancel():
                 self._forget(key, flight)
 
+    async def _within_limit(self, flight: _Flight[Answer]) -> Answer:
+        try:
+            async with asyncio.timeout(self._queue.limit_s) as clock:
+                return await asyncio.shield(flight.end)
+        except TimeoutError:
+            if not clock.expired():
+                raise  # the work's own
+            raise TookTooLong("The work has not ended in time.") from None
+
     def _start(
         self, key: str, slide: OpenedSlide, work: Callable[[], Answer]
     ) -> _Flight[Answer]:
         if self._stopping.is_set():
             raise Stopped("The tile service is stopping.")
+        if self._queue.is_full:
+            raise Busy("Too much work is waiting.")
         loop = asyncio.get_running_loop()
         slide.take()
+        self._queue.under_way += 1
         started = self._threads.submit(work)
         started.add_done_callback(
-            lambda _: loop.call_soon_threadsafe(slide.let_go),
+            lambda _: loop.call_soon_threadsafe(self._ended, slide),
         )
         flight = _Flight(started, asyncio.wrap_future(started))
         self._flights[key] = flight
         flight.end.add_done_callback(lambda _: self._forget(key, flight))
         return flight
+
+    def _ended(self, slide: OpenedSlide) -> None:
+        self._queue.under_way -= 1
+        slide.let_go()
 
     def _forget(self, key: str, flight: _Flight[Answer]) -> None:
         if self._flights.get(key) is flight:

@@ -16,14 +16,16 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar, cast
 
 import numpy as np
+from prometheus_client import CONTENT_TYPE_LATEST
 from tornado import web
 from tornado.routing import URLSpec
 
-from tile_server import codecs, problems
+from tile_server import codecs, cross_origin, metrics, problems
 from tile_server.derived import VARIANT
 from tile_server.errors import (
     Abandoned,
     BadRequest,
+    Busy,
     OutsideTheGrid,
     TileServerError,
 )
@@ -38,7 +40,7 @@ log = logging.getLogger(__name__)
 
 # The address holds the version, so what it gives never changes; it also holds the right
 # to see it, so only the visitor's own browser may keep it.
-_FOR_EVER = "private, max-age=31536000, immutable"
+FOR_EVER = "private, max-age=31536000, immutable"
 Answer = TypeVar("Answer")
 _THUMBNAIL_PX = range(1, 2049)
 
@@ -56,6 +58,7 @@ def routes(base: str) -> list[URLSpec]:
         (f"{token}/icc", ProfileHandler),
         (f"{token}/associated/([^/]+)", AssociatedHandler),
         (f"{base}health", HealthHandler),
+        (f"{base}ready", ReadyHandler),
     ]
     return [web.url(pattern, handler) for pattern, handler in table]
 
@@ -66,6 +69,9 @@ class Handler(web.RequestHandler):
     SUPPORTED_METHODS = ("GET", "HEAD")
     _work: asyncio.Future[Any] | None = None
     _gone = False
+    # What the metrics call this answer, and how many bytes its body has.
+    kind = "other"
+    sent_bytes = 0
 
     @property
     def service(self) -> TileService:
@@ -78,6 +84,11 @@ class Handler(web.RequestHandler):
         self.set_header("Cache-Control", "no-store")
         policy = self.service.settings.resource_policy
         self.set_header("Cross-Origin-Resource-Policy", policy)
+        origin = self.request.headers.get("Origin")
+        for name, text in cross_origin.headers(
+            self.service.settings.cors_origins, origin
+        ):
+            self.set_header(name, text)
 
     async def head(self, *args: str) -> None:
         answer = self.get(*args)
@@ -97,6 +108,8 @@ class Handler(web.RequestHandler):
             if isinstance(error, web.HTTPError) and error.log_message:
                 detail = error.log_message
         self.set_status(kind.status)
+        if kind.status == 503:
+            self.set_header("Retry-After", "1")
         if kind.status == 405:
             self.set_header("Allow", ", ".join(self.SUPPORTED_METHODS))
         self.set_header("Content-Type", problems.MEDIA_TYPE)
@@ -111,6 +124,7 @@ class Handler(web.RequestHandler):
     def finish(self, chunk: str | bytes | dict[str, Any] | None = None) -> Any:
         spent_ms = 1000 * self.request.request_time()
         self.add_header("Server-Timing", f"total;dur={spent_ms:.3f}")
+        self.sent_bytes = len(chunk) if isinstance(chunk, bytes) else 0
         return super().finish(chunk)
 
     async def while_wanted(self, work: Coroutine[Any, Any, Answer]) -> Answer:
@@ -132,9 +146,10 @@ class Handler(web.RequestHandler):
     def unchanged(self, etag: str) -> bool:
         """Give the answer its ETag; True where the browser has it, which ends it."""
         self.set_header("ETag", f'"{etag}"')
-        self.set_header("Cache-Control", _FOR_EVER)
+        self.set_header("Cache-Control", FOR_EVER)
         if self.check_etag_header():
             self.set_status(304)
+            self.kind = "unchanged"
             self.finish()
             return True
         return False
@@ -180,15 +195,20 @@ class TileHandler(Handler):
         variant = f"{VARIANT}-icc" if profile else VARIANT
         if self.unchanged(f"{slide.version}-{rung.k}-{t_x}-{t_y}-{variant}"):
             return
-        tile = slide.pyramid.stored_tile(rung, t_x, t_y)
         kind = "stored"
+        tile = self.service.tile_in_memory(slide, rung, t_x, t_y)
+        if tile is None:
+            # Held from here, since the work begins a turn of the loop later.
+            with slide.held():
+                reading = self.service.stored_tile(slide, rung, t_x, t_y)
+                tile = await self.while_wanted(reading)
         if tile is None:
             kind = "made"
-            # Held from here, since the flight begins a turn of the loop later.
             with slide.held():
                 work = self.service.made_tile(slide, rung, t_x, t_y)
                 tile = await self.while_wanted(work)
         self.set_header("Content-Type", tile.media_type)
+        self.kind = kind
         self.add_header("Server-Timing", kind)
         self.finish(embedded(tile.body, profile))
 
@@ -296,8 +316,33 @@ class ProfileHandler(Handler):
 
 
 class HealthHandler(Handler):
+    """Liveness: an answer at all says that the loop turns."""
+
+    kind = "watching"
+
     def get(self) -> None:
         self.finish({"status": "ok"})
+
+
+class ReadyHandler(Handler):
+    """Readiness: 503 while more work is waiting than is taken."""
+
+    kind = "watching"
+
+    def get(self) -> None:
+        if not self.service.is_ready:
+            raise Busy("Too much work is waiting.")
+        self.finish({"status": "ready"})
+
+
+class MetricsHandler(Handler):
+    """What Prometheus reads."""
+
+    kind = "watching"
+
+    def get(self) -> None:
+        self.set_header("Content-Type", CONTENT_TYPE_LATEST)
+        self.finish(metrics.page(self.service.tally, self.service.levels))
 
 
 class NotFound(Handler):

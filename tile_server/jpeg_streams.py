@@ -79,7 +79,7 @@ def read_header(stream: bytes) -> JpegHeader | None:
     return JpegHeader(sequential, *frame, jfif=jfif, transform=transform)
 
 
-def starts_like_jpeg(tile: bytes) -> bool:
+def starts_like_jpeg(tile: bytes | bytearray) -> bool:
     """True where the bytes start as a JPEG does; the cheap test for every tile."""
     return tile[:2] == _SOI and len(tile) > 4
 
@@ -100,9 +100,9 @@ def prefix(tables: bytes | None, adobe_transform: int | None) -> bytes:
     return b"".join(parts)
 
 
-def complete(prefix_bytes: bytes, tile: bytes) -> bytes:
+def complete(prefix_bytes: bytes, tile: bytes | bytearray) -> bytes:
     """A tile of a TIFF as a JPEG that stands alone."""
-    return prefix_bytes + tile[2:]
+    return b"".join((prefix_bytes, memoryview(tile)[2:]))
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,10 @@ TABLE: dict[type[errors.TileServerError], Kind] = {
     errors.UnreadableSlide: Kind(
         422, "unreadable-slide", "Replace the slide's file: it cannot be read."
     ),
+    errors.Busy: Kind(503, "busy", "Try again in a moment: too many ask at once."),
+    errors.TookTooLong: Kind(
+        503, "took-too-long", "Try again in a moment, or ask for less at once."
+    ),
     # Nobody reads this one.
     errors.Abandoned: Kind(503, "abandoned", "Ask again."),
     errors.Stopped: Kind(503, "stopping", "Try again in a moment."),
@@ -78,10 +82,20 @@ def plain_kind(status: int) -> Kind:
     titles = {
         404: "Check the address: there is nothing here.",
         405: "Use GET or HEAD.",
+        400: "Send a request of HTTP/1.1.",
+        408: "Send the request faster.",
+        413: "Send no body.",
+        431: "Send a shorter address, and fewer headers.",
+        503: "Try again in a moment.",
         500: "Tell who runs this service: its log says more.",
     }
-    try:
-        name = HTTPStatus(status).phrase
-    except ValueError:
-        name = "error"
+    name = reason(status)
     return Kind(status, name.lower().replace(" ", "-"), titles.get(status, name))
+
+
+def reason(status: int) -> str:
+    """The phrase that stands beside a status."""
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "error"

@@ -28,6 +28,7 @@ from tile_server.errors import DamagedTile, Stopped
 from tile_server.ladder import Ladder, Rung, build
 from tile_server.pixels import Colour, Pixels, plain
 from tile_server.readers.protocol import Level, Reader
+from tile_server.reading import KnowsPlaces, Place
 
 log = logging.getLogger(__name__)
 
@@ -87,15 +88,35 @@ class Pyramid:
         self.ladder: Ladder = build(reader.levels)
         self._keep = keep
         self._stopping = stopping or threading.Event()
+        self._place = reader.place if isinstance(reader, KnowsPlaces) else None
+
+    @property
+    def knows_places(self) -> bool:
+        """True where `place` finds every tile that can leave undecoded."""
+        return self._place is not None
+
+    def passes(self, rung: Rung, t_x: int, t_y: int) -> bool:
+        """True where the file's own tile can leave undecoded, if the file has it."""
+        return (
+            rung.level is not None
+            and self._gives_jpeg_tiles(rung)
+            and _is_inside(self.reader.levels[rung.level], t_x, t_y)
+        )
+
+    def place(self, rung: Rung, t_x: int, t_y: int) -> Place | None:
+        """Where the tile that can leave undecoded lies, if that is known."""
+        if self._place is None or rung.level is None:
+            return None
+        if not self.passes(rung, t_x, t_y):
+            return None
+        return self._place(rung.level, t_x, t_y)
 
     def stored_tile(self, rung: Rung, t_x: int, t_y: int) -> Tile | None:
         """The file's own tile, undecoded, or None where there is none that can leave.
 
-        Costs one read, so it may be called on an event loop. Raises DamagedTile.
+        Costs one read, which may wait for the disk. Raises DamagedTile.
         """
-        if rung.level is None or not self._gives_jpeg_tiles(rung):
-            return None
-        if not _is_inside(self.reader.levels[rung.level], t_x, t_y):
+        if rung.level is None or not self.passes(rung, t_x, t_y):
             return None
         stream = self.reader.encoded_tile(rung.level, t_x, t_y)
         return None if stream is None else Tile(stream, JPEG)

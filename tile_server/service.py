@@ -1,13 +1,15 @@
 """All state of the tile service, and what its HTTP handlers call.
 
-Stored tiles are read on the event loop: one `pread` from the page cache costs less than
-the way to a thread and back. Everything that computes goes to a pool of as many threads
+Stored tiles that the system has in memory are read on the event loop, since that costs
+less than the way to a thread and back; those on the disk are read in threads of their
+own, many, because they wait. Everything that computes goes to a pool of as many threads
 as there are processors, at most once per tile at a time; opening files has threads of
 its own, so that a new slide does not wait behind computed tiles.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import tempfile
@@ -19,22 +21,30 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import openslide
 
 from tile_server import tokens
 from tile_server.derived import DerivedTiles, slide_key, tile_key
-from tile_server.flights import Flights
+from tile_server.errors import Stopped
+from tile_server.flights import Flights, Queue
 from tile_server.ladder import Rung
+from tile_server.metrics import Tally
 from tile_server.probing import Prober, ProbeSettings
-from tile_server.pyramid import Pyramid, Tile
+from tile_server.pyramid import JPEG, Pyramid, Tile
 from tile_server.readers import open_slide
+from tile_server.reading import read_now
 from tile_server.slides import OpenedSlide, Slides
 from tile_server.tokens import Capability
 
 log = logging.getLogger(__name__)
 
+Answer = TypeVar("Answer")
+
 _REMEMBERED_TOKENS = 4096
+# A disk, and more so a network folder, is at its best with several reads under way.
+_DISK_THREADS = 16
 
 
 @dataclass(frozen=True)
@@ -67,6 +77,13 @@ class TileSettings:
         system now and then; shorter notices a replaced file sooner.
     resource_policy
         Which pages may embed the tiles (Cross-Origin-Resource-Policy).
+    cors_origins
+        Origins whose pages may also read the tiles' pixels (CORS); "*" is all of them.
+    most_waiting
+        How many made answers may be under way; further ones get 503. More keeps a
+        crowd's requests instead of asking it to come again; each waits longer.
+    answer_s
+        How long a visitor waits for a made answer before 503.
     probe
         Limits of the processes that open every file before the service does; None
         trusts all files, which saves 100 MB and the time of opening a file twice.
@@ -81,6 +98,9 @@ class TileSettings:
     most_open: int = 128
     look_again_s: float = 1.0
     resource_policy: str = "same-origin"
+    cors_origins: tuple[str, ...] = ()
+    most_waiting: int = 1024
+    answer_s: float = 30.0
     probe: ProbeSettings | None = field(default_factory=ProbeSettings)
 
 
@@ -100,6 +120,7 @@ class TileService:
         if prober is not None:
             prober.warm_up()
         self._stopping = threading.Event()
+        self.tally = Tally()
         folder = settings.cache_folder
         if folder is None:
             passing = tempfile.TemporaryDirectory(prefix="theatrum-tiles-")
@@ -115,9 +136,13 @@ class TileService:
         self._resources.callback(self._derived.close)
         self._decoded = openslide.OpenSlideCache(settings.decoded_bytes)
         self._compute = ThreadPoolExecutor(os.cpu_count() or 2, "tiles")
-        self._tiles: Flights[Tile] = Flights(self._compute, self._stopping)
-        self._bodies: Flights[bytes] = Flights(self._compute, self._stopping)
+        self._queue = Queue(settings.most_waiting, settings.answer_s)
+        self._tiles: Flights[Tile] = Flights(self._compute, self._stopping, self._queue)
+        self._bodies: Flights[bytes] = Flights(
+            self._compute, self._stopping, self._queue
+        )
         self._openers = ThreadPoolExecutor(4, "open")
+        self._disk = ThreadPoolExecutor(_DISK_THREADS, "disk")
         self.slides = Slides(
             self._open,
             self._openers,
@@ -141,6 +166,58 @@ class TileService:
         else:
             tokens.check_expiry(known, now)
         return known
+
+    @property
+    def is_ready(self) -> bool:
+        """False while made answers would be refused, or all would be."""
+        return not (self._queue.is_full or self._stopping.is_set())
+
+    def levels(self) -> dict[str, float]:
+        """What rises and falls, by name, for the metrics."""
+        memory, disk = self._derived.kept_bytes()
+        return {
+            "open_slides": len(self.slides),
+            "work_under_way": self._queue.under_way,
+            "kept_in_memory_bytes": memory,
+            "kept_on_disk_bytes": disk,
+            "ready": float(self.is_ready),
+        }
+
+    def tile_in_memory(
+        self, slide: OpenedSlide, rung: Rung, t_x: int, t_y: int
+    ) -> Tile | None:
+        """The file's own tile, where it is there without waiting."""
+        place = slide.pyramid.place(rung, t_x, t_y)
+        stream = None if place is None else read_now(place)
+        return None if stream is None else Tile(stream, JPEG)
+
+    async def stored_tile(
+        self, slide: OpenedSlide, rung: Rung, t_x: int, t_y: int
+    ) -> Tile | None:
+        """The file's own tile, or None where it has none that can leave undecoded.
+
+        `slide` must be open when this is called. Raises DamagedTile and Stopped.
+        """
+        pyramid = slide.pyramid
+        if not pyramid.passes(rung, t_x, t_y):
+            return None
+        if pyramid.knows_places and pyramid.place(rung, t_x, t_y) is None:
+            return None
+        return await self.from_disk(slide, lambda: pyramid.stored_tile(rung, t_x, t_y))
+
+    async def from_disk(self, slide: OpenedSlide, read: Callable[[], Answer]) -> Answer:
+        """What `read` gives in a thread that may wait for the disk.
+
+        `slide` must be open when this is called, and stays so until the thread is done,
+        whatever becomes of the visitor. Raises what `read` raises, or Stopped.
+        """
+        if self._stopping.is_set():
+            raise Stopped("The tile service is stopping.")
+        loop = asyncio.get_running_loop()
+        slide.take()
+        work = self._disk.submit(read)
+        work.add_done_callback(lambda _: loop.call_soon_threadsafe(slide.let_go))
+        return await asyncio.wrap_future(work)
 
     async def made_tile(
         self, slide: OpenedSlide, rung: Rung, t_x: int, t_y: int
@@ -172,6 +249,7 @@ class TileService:
             self._prober.close()
         self._compute.shutdown(wait=True, cancel_futures=True)
         self._openers.shutdown(wait=True)
+        self._disk.shutdown(wait=True, cancel_futures=True)
         self.slides.close()
         self._resources.close()
 

@@ -112,6 +112,9 @@ class Slides:
         self._opening: dict[Key, _Opening] = {}
         self._closed = False
 
+    def __len__(self) -> int:
+        return len(self._table)
+
     def ready(self, capability: Capability) -> OpenedSlide | None:
         """The slide if it is open; raises SlideMissing or SlideReplaced.
 

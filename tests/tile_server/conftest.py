@@ -68,7 +68,9 @@ def server() -> Iterator[Server]:
     yield from serve(TileSettings(tokens.new_key(), "/hub-prefix/services/tiles/"))
 
 
-def serve(settings: TileSettings) -> Iterator[Server]:
+def serve(
+    settings: TileSettings, *, besides: running.Besides | None = None
+) -> Iterator[Server]:
     """Run a service while the generator is held."""
     sockets = running.listen(0)
     started = threading.Event()
@@ -81,7 +83,7 @@ def serve(settings: TileSettings) -> Iterator[Server]:
     thread = threading.Thread(
         target=running.run,
         args=(settings, sockets),
-        kwargs={"signals": (), "started": on_start},
+        kwargs={"signals": (), "started": on_start, "besides": besides},
     )
     thread.start()
     assert started.wait(10)

@@ -22,11 +22,12 @@ import numpy as np
 import numpy.typing as npt
 import tifffile
 
-from tile_server import codecs, jpeg_streams
+from tile_server import codecs, jpeg_streams, reading
 from tile_server.errors import DamagedTile, UnreadableSlide
 from tile_server.pixels import Pixels, plain
 from tile_server.readers.protocol import Level, SlideFacts
 from tile_server.readers.through_openslide import OpenSlideReader
+from tile_server.reading import Place
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +102,7 @@ class PassThroughReader:
     def properties(self) -> Mapping[str, str]:
         return self._slide.properties
 
-    def encoded_tile(self, level: int, t_x: int, t_y: int) -> bytes | None:
+    def place(self, level: int, t_x: int, t_y: int) -> Place | None:
         index = self._indexes.get(level)
         if index is None:
             return None
@@ -109,10 +110,16 @@ class PassThroughReader:
         length = int(index.lengths[number])
         if length == 0:
             return None
-        tile = os.pread(self._fd, length, int(index.offsets[number]))
-        if len(tile) != length or not jpeg_streams.starts_like_jpeg(tile):
+        return Place(self._fd, int(index.offsets[number]), length, index.prefix)
+
+    def encoded_tile(self, level: int, t_x: int, t_y: int) -> bytes | None:
+        place = self.place(level, t_x, t_y)
+        if place is None:
+            return None
+        stream = reading.read(place)
+        if stream is None:
             raise DamagedTile(f"Tile {t_x}, {t_y} of stored level {level} is damaged.")
-        return jpeg_streams.complete(index.prefix, tile)
+        return stream
 
     def read(self, level: int, l_x: int, l_y: int, size: tuple[int, int]) -> Pixels:
         if level not in self._indexes:

@@ -1,0 +1,62 @@
+"""Reading a stored tile from its place in the file, with or without waiting.
+
+A tile that the operating system still has in memory is there after a microsecond, on
+the event loop; one that must come from the disk, or from another machine, is read in a
+thread. Linux says which of both it is (`RWF_NOWAIT`); where a system or a file system
+cannot say, every read counts as one that waits.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple, Protocol, runtime_checkable
+
+from tile_server import jpeg_streams
+
+_NOT_WAITING = getattr(os, "RWF_NOWAIT", 0) if hasattr(os, "preadv") else 0
+
+
+class Place(NamedTuple):
+    """Where a stored JPEG tile lies.
+
+    `prefix` replaces the tile's first two bytes; `descriptor` is the reader's own.
+    """
+
+    descriptor: int
+    offset: int
+    length: int
+    prefix: bytes
+
+
+@runtime_checkable
+class KnowsPlaces(Protocol):
+    """A reader that can say where its JPEG tiles lie, without reading."""
+
+    def place(self, level: int, t_x: int, t_y: int) -> Place | None:
+        """The tile's place, or None where the file holds no such tile."""
+
+
+def read(place: Place) -> bytes | None:
+    """The complete JPEG; may wait. None where there is none at the place."""
+    tile = os.pread(place.descriptor, place.length, place.offset)
+    return _complete(place, tile)
+
+
+def read_now(place: Place) -> bytes | None:
+    """The complete JPEG, or None where it takes waiting (or is none) to get it."""
+    if not _NOT_WAITING:
+        return None
+    tile = bytearray(place.length)
+    try:
+        count = os.preadv(place.descriptor, [tile], place.offset, _NOT_WAITING)
+    except OSError:
+        # EAGAIN: not in memory. EOPNOTSUPP: this file system cannot say. Whatever else
+        # it is, the read that waits meets it again and tells.
+        return None
+    return _complete(place, tile) if count == place.length else None
+
+
+def _complete(place: Place, tile: bytes | bytearray) -> bytes | None:
+    if len(tile) != place.length or not jpeg_streams.starts_like_jpeg(tile):
+        return None
+    return jpeg_streams.complete(place.prefix, tile)
