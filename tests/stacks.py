@@ -9,9 +9,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import numpy.typing as npt
 import tifffile
+import zarr
+import zarr.storage
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import (
+    ExplicitVRLittleEndian,
+    SecondaryCaptureImageStorage,
+    generate_uid,
+)
 
 Array = npt.NDArray[Any]
 
@@ -81,6 +90,106 @@ def write_imagej(path: Path, spec: StackSpec) -> Path:
     return path
 
 
+def write_zarr(path: Path, spec: StackSpec, **options: Any) -> Path:
+    """OME-Zarr 0.4 or, with `zarr_format=3`, 0.5 of t, c, z, y, x; returns `path`.
+
+    A name that ends in .zip is written as one file.
+    """
+    zipped = path.suffix == ".zip"
+    store = (zarr.storage.ZipStore if zipped else zarr.storage.LocalStore)(
+        path, **({"mode": "w"} if zipped else {})
+    )
+    chosen = {"zarr_format": 2, "chunks": (1, 1, 2, 100, 130)} | options
+    axes: list[dict[str, str]] = [
+        {"name": "t", "type": "time", "unit": "second"},
+        {"name": "c", "type": "channel"},
+        {"name": "z", "type": "space", "unit": "micrometer"},
+        {"name": "y", "type": "space", "unit": "nanometer"},
+        {"name": "x", "type": "space", "unit": "micrometer"},
+    ]
+    levels = pyramid(numbers(spec), spec.levels)
+    datasets = [
+        {
+            "path": f"s{k}",
+            "coordinateTransformations": [
+                {"type": "scale", "scale": [5.0, 1.0, 2.0, 250.0 * 2**k, 0.25 * 2**k]}
+            ],
+        }
+        for k in range(len(levels))
+    ]
+    channels = [
+        {
+            "label": f"dye {number}",
+            "color": "0AC81E",
+            "window": {"min": 0, "max": 65535, "start": 10, "end": 900},
+        }
+        for number in range(spec.channels)
+    ]
+    image = {"axes": axes, "datasets": datasets, "name": "made"}
+    attributes: dict[str, Any] = {"omero": {"channels": channels}}
+    if chosen["zarr_format"] == 3:
+        attributes |= {"version": "0.5", "multiscales": [image]}
+        attributes = {"ome": attributes}
+    else:
+        attributes["multiscales"] = [image | {"version": "0.4"}]
+    group: Any = zarr.create_group(
+        store, zarr_format=chosen["zarr_format"], attributes=attributes
+    )
+    for k, level in enumerate(levels):
+        array = group.create_array(
+            f"s{k}",
+            shape=level.shape,
+            dtype=level.dtype,
+            chunks=tuple(
+                min(one, two)
+                for one, two in zip(chosen["chunks"], level.shape, strict=True)
+            ),
+            shards=options.get("shards"),
+        )
+        array[:] = level
+    store.close()
+    return path
+
+
+def write_nifti(path: Path, spec: StackSpec, **header: Any) -> Path:
+    """NIfTI-1, or -2 with `second=True`, of x, y, z, t, c; returns `path`."""
+    whole = numbers(spec).transpose(4, 3, 2, 0, 1)
+    kind = nibabel.Nifti2Image if header.pop("second", False) else nibabel.Nifti1Image
+    image: Any = kind(whole, np.diag([0.5, 0.25, 2.0, 1.0]))
+    image.header.set_xyzt_units("mm", "msec")
+    image.header["pixdim"][4] = 40
+    for name, value in header.items():
+        image.header[name] = value
+    image.to_filename(path)
+    return path
+
+
+def write_dicom(path: Path, frames: Array, **changes: Any) -> Path:
+    """An uncompressed image of `frames` (frame, y, x); returns `path`."""
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
+    meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=["made"])
+    dataset = FileDataset(str(path), {}, file_meta=meta, preamble=bytes(128))
+    dataset.SOPClassUID = SecondaryCaptureImageStorage
+    dataset.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
+    dataset.Modality = "CT"
+    dataset.PatientName = "Nobody^Named"
+    dataset.NumberOfFrames, dataset.Rows, dataset.Columns = frames.shape
+    bits = 8 * frames.dtype.itemsize
+    dataset.SamplesPerPixel = 1
+    dataset.BitsAllocated = dataset.BitsStored = bits
+    dataset.HighBit = bits - 1
+    dataset.PixelRepresentation = int(frames.dtype.kind == "i")
+    dataset.PhotometricInterpretation = "MONOCHROME2"
+    dataset.PixelSpacing = [0.5, 0.25]
+    dataset.PixelData = frames.astype(frames.dtype.newbyteorder("<")).tobytes()
+    for name, value in changes.items():
+        setattr(dataset, name, value)
+    dataset.save_as(path, enforce_file_format=True)
+    return path
+
+
 def _packed(number: int) -> int:
     """(10 * number, 200, 30) as OME packs a colour: RGBA in a signed number."""
     colour = (10 * number << 24) | (200 << 16) | (30 << 8) | 255
@@ -91,3 +200,4 @@ FLUORESCENCE = StackSpec(channels=3, levels=3)
 CONFOCAL = replace(FLUORESCENCE, depths=4, times=2, width=300, height=200, levels=2)
 FLOATS = StackSpec(dtype="float32", channels=2)
 SIGNED = StackSpec(dtype="int8", depths=3, width=130, height=90)
+VOLUME = StackSpec(dtype="int16", depths=5, times=2, channels=2, width=61, height=47)

@@ -9,10 +9,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import numpy.typing as npt
+import pydicom
 import pytest
 import tifffile
+import zarr
+import zarr.storage
 
 from tests import slides, stacks
 from tile_server.errors import UnreadableSlide
@@ -51,6 +55,44 @@ def _real_tiff(name: str) -> Any:
     return case
 
 
+def _real_zarr(_: Path, request: pytest.FixtureRequest) -> Case:
+    name = "vectra.ome.zarr.zip"
+    path = request.getfixturevalue("shared_data") / "multichannel" / name
+    with zarr.storage.ZipStore(path, mode="r") as store:
+        group: Any = zarr.open_group(store, path="vectra.ome.zarr", mode="r")
+        return Case(path, [group[str(k)][:][None, :, None] for k in range(2)])
+
+
+def _real_nifti(name: str) -> Any:
+    def case(_: Path, request: pytest.FixtureRequest) -> Case:
+        path = request.getfixturevalue("shared_data") / "mri" / name
+        image: Any = nibabel.load(path)
+        whole = np.asarray(image.dataobj)
+        if whole.dtype == np.float64:
+            whole = whole.astype(np.float32)
+        whole = whole[..., None] if whole.ndim == 3 else whole
+        return Case(path, [whole.transpose(3, 2, 1, 0)[:, None]])
+
+    return case
+
+
+def _real_dicom(name: str) -> Any:
+    def case(_: Path, request: pytest.FixtureRequest) -> Case:
+        path = request.getfixturevalue("shared_data") / name
+        dataset = pydicom.dcmread(path)
+        frames: Array = dataset.pixel_array
+        if dataset.SamplesPerPixel == 3:
+            return Case(path, [frames.transpose(2, 0, 1)[None, :, None]])
+        frames = pydicom.pixels.apply_rescale(frames, dataset)
+        frames = frames if frames.ndim == 3 else frames[None]
+        if frames.dtype == np.float64:
+            whole = np.array_equal(frames, np.rint(frames)) and "CT" in name
+            frames = frames.astype(np.int32 if whole else np.float32)
+        return Case(path, [frames[None, None]])
+
+    return case
+
+
 _BIG = stacks.StackSpec(width=2300, height=1900, channels=2)
 CASES: dict[str, Callable[[Path, pytest.FixtureRequest], Case]] = {
     "ome_pyramid": _made(stacks.FLUORESCENCE, stacks.write_ome_tiff, "f.ome.tiff"),
@@ -68,9 +110,38 @@ CASES: dict[str, Callable[[Path, pytest.FixtureRequest], Case]] = {
         tile=(64, 256),
     ),
     "imagej": _made(replace(stacks.CONFOCAL, levels=1), stacks.write_imagej, "ij.tif"),
+    "zarr_2": _made(stacks.CONFOCAL, stacks.write_zarr, "c.ome.zarr"),
+    "zarr_2_zip": _made(stacks.CONFOCAL, stacks.write_zarr, "c.ome.zarr.zip"),
+    "zarr_3": _made(stacks.CONFOCAL, stacks.write_zarr, "d.ome.zarr", zarr_format=3),
+    "zarr_3_sharded": _made(
+        replace(stacks.FLOATS, levels=2, depths=3),
+        stacks.write_zarr,
+        "s.ome.zarr",
+        zarr_format=3,
+        chunks=(1, 1, 1, 64, 64),
+        shards=(1, 2, 3, 256, 256),
+    ),
+    "nifti": _made(stacks.VOLUME, stacks.write_nifti, "v.nii"),
+    "nifti_packed": _made(stacks.VOLUME, stacks.write_nifti, "v.nii.gz"),
+    "nifti_2": _made(stacks.VOLUME, stacks.write_nifti, "second.nii", second=True),
     "real_ome_strips": _real_tiff("multi-channel.ome.tif"),
     "real_qptiff": _real_tiff("small_vectra.qptiff"),
     "real_ome_pyramid": _real_tiff("vectra_pyramid.ome.tiff"),
+    "real_zarr_zip": _real_zarr,
+    "real_nifti_flair": _real_nifti("nifti/FLAIR.nii.gz"),
+    "real_nifti_4d": _real_nifti("nifti/example4d.nii.gz"),
+    "real_nifti_big_endian": _real_nifti("nifti/anatomical.nii"),
+    "real_nifti_scaled": _real_nifti(
+        "philips_multiframe/reference/001_ground_truth.nii.gz"
+    ),
+    "real_mr": _real_dicom("mri/siemens_epi_AP/dicom/epi_pe_ap-00001.dcm"),
+    "real_mr_scaled": _real_dicom(
+        "mri/philips_epi/dicom/201_EPI_asc_CLEAR_0001_01.dcm"
+    ),
+    "real_mr_rle": _real_dicom("mri/compressed_rle/dicom/IM-0001-0001-0001.dcm"),
+    "real_mr_j2k": _real_dicom("mri/compressed_j2k/dicom/IM-0001-0001-0001.dcm"),
+    "real_ct": _real_dicom("ct_rtstruct/alderson_lungs/CT/CT_058.dcm"),
+    "real_ultrasound": _real_dicom("deid/GREYSCALE_IMAGE.dcm"),
 }
 
 

@@ -1,7 +1,9 @@
 """Images that openslide does not know, told by how their files begin.
 
 * TIFF files of planes: OME-TIFF, QPTIFF, ImageJ stacks, deep pixels;
-* plain PNG and JPEG, and TIFF in strips, through an import.
+* plain PNG and JPEG, and TIFF in strips, through an import;
+* OME-Zarr, a folder or zipped;
+* NIfTI, and DICOM files that are no whole slide.
 """
 
 from __future__ import annotations
@@ -10,7 +12,15 @@ from pathlib import Path
 
 from tile_server.errors import UnreadableSlide
 from tile_server.readers.chunks import ChunkCache
+from tile_server.readers.dicom_image import open_dicom_image
 from tile_server.readers.imports import Imports
+from tile_server.readers.nifti import is_nifti, open_nifti
+from tile_server.readers.ome_zarr import (
+    ZIP_START,
+    is_zarr,
+    open_zarr_folder,
+    open_zarr_zip,
+)
 from tile_server.readers.pictures import open_jpeg, open_png, open_strips
 from tile_server.readers.protocol import Reader
 from tile_server.readers.rendering import rendered
@@ -18,7 +28,7 @@ from tile_server.readers.tiff_planes import is_tiled, open_tiff_planes
 
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PNG_START, _JPEG_START = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
-_START_BYTES = 352
+_START_BYTES = 4096
 
 
 def open_by_content(path: Path, chunks: ChunkCache, imports: Imports) -> Reader | None:
@@ -26,7 +36,12 @@ def open_by_content(path: Path, chunks: ChunkCache, imports: Imports) -> Reader 
 
     Raises UnreadableSlide.
     """
+    if path.is_dir():
+        return rendered(open_zarr_folder(path, chunks)) if is_zarr(path) else None
     start = _start(path)
+    if start.startswith(ZIP_START):
+        zipped = open_zarr_zip(path, chunks)
+        return None if zipped is None else rendered(zipped)
     if start.startswith(TIFF_STARTS):
         planes = open_tiff_planes(path, chunks, imports)
         return None if planes is None else rendered(planes)
@@ -34,6 +49,10 @@ def open_by_content(path: Path, chunks: ChunkCache, imports: Imports) -> Reader 
         return open_png(path, chunks, imports)
     if start.startswith(_JPEG_START):
         return open_jpeg(path, chunks, imports)
+    if start[128:132] == b"DICM":
+        return rendered(open_dicom_image(path, chunks))
+    if is_nifti(start):
+        return rendered(open_nifti(path, start, chunks, imports))
     return None
 
 

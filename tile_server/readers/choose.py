@@ -61,11 +61,6 @@ def open_slide(
         return _proven(rendered(dicom))
     if dicom is not None:
         return _proven(dicom)
-    if path.is_dir():
-        raise UnreadableSlide(
-            f"{path.name} is a folder that holds no DICOM slide: name one of the "
-            "slide's files instead."
-        )
     chunks = chunks or ChunkCache()
     with ExitStack() as passing:
         if imports is None:
@@ -74,6 +69,11 @@ def open_slide(
         other = open_by_content(path, chunks, imports)
         if other is not None:
             return _proven(other)
+        if path.is_dir():
+            raise UnreadableSlide(
+                f"{path.name} is a folder that holds no DICOM slide and no OME-Zarr "
+                "image: name one of the slide's files instead."
+            )
         try:
             slide = OpenSlideReader(path, decoded_cache=decoded_cache)
         except UnreadableSlide:

@@ -38,7 +38,7 @@ class ChunkCache:
 
     def __init__(self, most_bytes: int = CHUNK_BYTES) -> None:
         """Keep up to `most_bytes`. More spares decoding again what lies side by side;
-        a single chunk above a quarter of it is not kept."""
+        a single chunk above half of it is not kept."""
         self._most_bytes = most_bytes
         self._bytes = 0
         self._chunks: OrderedDict[tuple[int, Hashable], Array] = OrderedDict()
@@ -60,7 +60,7 @@ class ChunkCache:
                 self._chunks.move_to_end(whole_key)
                 return kept
         made = make()
-        if made is None or made.nbytes > self._most_bytes // 4:
+        if made is None or made.nbytes > self._most_bytes // 2:
             return made
         # Shared by all who ask for it.
         made.flags.writeable = False
