@@ -17,6 +17,7 @@ from tests.hub_process import RunningHub, wait_for_status
 pytestmark = [pytest.mark.hub]
 
 CATALOG = "services/catalog/api/v1/images"
+DEMO = {"collection": "histology101"}
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +119,7 @@ def test_a_right_that_is_granted_works_without_a_restart(
 def test_a_session_reads_but_does_not_open_views(hub: RunningHub) -> None:
     with hub.sign_in("student1") as student:
         page = student.get("services/catalog/")
-        (image, *_) = student.get(CATALOG).json()["images"]
+        (image,) = student.get(CATALOG, params=DEMO).json()["images"]
         view = student.post(f"{CATALOG}/{image['id']}/view")
     assert page.status_code == 200
     assert image["title"] in page.text
@@ -129,7 +130,7 @@ def test_a_tile_address_works_without_any_sign_in_and_not_when_changed(
     hub: RunningHub,
 ) -> None:
     with hub.api("student1") as student:
-        (image, *_) = student.get(CATALOG).json()["images"]
+        (image,) = student.get(CATALOG, params=DEMO).json()["images"]
         view = student.post(f"{CATALOG}/{image['id']}/view").json()
     tile = view["tiles"].format(z=0, x=0, y=0)
     token = tile.split("/")[4]
@@ -166,7 +167,7 @@ def test_the_tile_address_is_the_same_for_the_whole_class(hub: RunningHub) -> No
     addresses = set()
     for name in ("student1", "student2"):
         with hub.api(name) as student:
-            (image, *_) = student.get(CATALOG).json()["images"]
+            (image,) = student.get(CATALOG, params=DEMO).json()["images"]
             view = student.post(f"{CATALOG}/{image['id']}/view").json()
             addresses.add(view["tiles"])
     assert len(addresses) == 1
@@ -174,7 +175,7 @@ def test_the_tile_address_is_the_same_for_the_whole_class(hub: RunningHub) -> No
 
 def test_no_token_and_no_password_is_in_the_log(hub: RunningHub) -> None:
     with hub.api("student1") as student:
-        (image, *_) = student.get(CATALOG).json()["images"]
+        (image,) = student.get(CATALOG, params=DEMO).json()["images"]
         view = student.post(f"{CATALOG}/{image['id']}/view").json()
         student.get(view["tiles"].format(z=0, x=0, y=0))
         token = student.headers["Authorization"].split()[1]
