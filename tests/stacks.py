@@ -83,6 +83,14 @@ def write_ome_tiff(path: Path, spec: StackSpec, **options: Any) -> Path:
     return path
 
 
+def write_array(path: Path, plane: Array) -> Path:
+    """One plane as tiled OME-TIFF; returns `path`."""
+    tifffile.imwrite(
+        path, plane[None], ome=True, tile=(256, 256), metadata={"axes": "ZYX"}
+    )
+    return path
+
+
 def write_imagej(path: Path, spec: StackSpec) -> Path:
     """An ImageJ hyperstack, big-endian, in strips; returns `path`."""
     whole = numbers(spec).transpose(0, 2, 1, 3, 4)

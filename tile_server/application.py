@@ -18,6 +18,7 @@ from tile_server.handlers import (
     ReadyHandler,
     routes,
 )
+from tile_server.plane_handlers import plane_routes
 from tile_server.service import TileService
 
 log = logging.getLogger(__name__)
@@ -27,8 +28,9 @@ def make_application(
     service: TileService, more_routes: Sequence[URLSpec] = ()
 ) -> web.Application:
     """The application of `service`, which the caller stops."""
+    base = normal_base(service.settings.base)
     return web.Application(
-        [*more_routes, *routes(normal_base(service.settings.base))],
+        [*more_routes, *routes(base), *plane_routes(base)],
         default_handler_class=NotFound,
         log_function=_log_request,
         service=service,

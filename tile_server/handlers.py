@@ -11,7 +11,8 @@ import json
 import logging
 import math
 import re
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, TypeVar, cast
 
@@ -31,9 +32,11 @@ from tile_server.errors import (
 )
 from tile_server.icc import embedded
 from tile_server.pixels import Pixels
+from tile_server.readers.style import PLAIN, Style, parse
 from tile_server.regions import Box, downsample_of, read_region, thumbnail
 from tile_server.service import TileService
 from tile_server.slides import OpenedSlide
+from tile_server.tokens import Capability
 from tile_server.view import associated_names, describe
 
 log = logging.getLogger(__name__)
@@ -177,15 +180,34 @@ class Handler(web.RequestHandler):
             )
         return int(value)
 
+    def style(self) -> Style | None:
+        """The style of the query; None where that asks for nothing special."""
+        text = self.get_query_argument("style", None)
+        if text is None:
+            return None
+        style = parse(text)
+        return None if style == PLAIN else style
+
+    @asynccontextmanager
+    async def styled(self, capability: Capability) -> AsyncIterator[OpenedSlide]:
+        """The slide in the query's style, kept open as long as this lasts."""
+        style = self.style()
+        async with self.service.slides.hold(capability) as slide:
+            if style is None:
+                yield slide
+            else:
+                yield await self.service.styled(slide, style)
+
 
 class TileHandler(Handler):
     async def get(self, token: str, z: str, x: str, y: str) -> None:
         capability = self.service.capability(token)
-        slide = self.service.slides.ready(capability)
-        if slide is not None:
-            await self.answer(slide, int(z), int(x), int(y))
-            return
-        async with self.service.slides.hold(capability) as slide:
+        if self.style() is None:
+            slide = self.service.slides.ready(capability)
+            if slide is not None:
+                await self.answer(slide, int(z), int(x), int(y))
+                return
+        async with self.styled(capability) as slide:
             await self.answer(slide, int(z), int(x), int(y))
 
     async def answer(self, slide: OpenedSlide, z: int, t_x: int, t_y: int) -> None:
@@ -245,7 +267,7 @@ class RegionHandler(Handler):
             mpp = self.number("mpp")
             if mpp <= 0:
                 raise BadRequest("mpp must be more than 0.")
-        async with self.service.slides.hold(capability) as slide:
+        async with self.styled(capability) as slide:
             pyramid = slide.pyramid
             level = None
             if self.get_query_argument("level", None) is not None:
@@ -267,7 +289,7 @@ class ThumbnailHandler(Handler):
     async def get(self, token: str) -> None:
         capability = self.service.capability(token)
         longest = self.whole_number("size", _THUMBNAIL_PX, 256)
-        async with self.service.slides.hold(capability) as slide:
+        async with self.styled(capability) as slide:
             if self.unchanged(f"{slide.version}-thumbnail-{longest}-{VARIANT}"):
                 return
             pyramid = slide.pyramid

@@ -34,6 +34,10 @@ from tile_server.metrics import Tally
 from tile_server.probing import Prober, ProbeSettings
 from tile_server.pyramid import JPEG, Pyramid, Tile
 from tile_server.readers import open_slide
+from tile_server.readers.chunks import ChunkCache
+from tile_server.readers.imports import IMPORT_BYTES, Imports
+from tile_server.readers.rendering import styled
+from tile_server.readers.style import Style
 from tile_server.reading import read_now
 from tile_server.slides import OpenedSlide, Slides
 from tile_server.tokens import Capability
@@ -67,8 +71,12 @@ class TileSettings:
         Budget of made tiles in memory. More spares disk look-ups of a class that looks
         at one slide.
     decoded_bytes
-        Budget of openslide's decoded tiles, shared by all slides. More helps neighbours
-        of a tile just made in formats that are not JPEG tiles.
+        Budget of openslide's decoded tiles, shared by all slides, and as much again for
+        the chunks that other readers decode. More helps neighbours of a tile just made
+        in formats that are not JPEG tiles.
+    import_bytes
+        Budget on disk of the copies of images that cannot be served as they lie. More
+        spares making them again.
     most_open
         How many slides stay open. More spares the 5 to 20 ms of opening; each costs a
         file descriptor and about half a megabyte.
@@ -95,6 +103,7 @@ class TileSettings:
     cache_bytes: int = 2 * 2**30
     memory_bytes: int = 64 * 2**20
     decoded_bytes: int = 64 * 2**20
+    import_bytes: int = IMPORT_BYTES
     most_open: int = 128
     look_again_s: float = 1.0
     resource_policy: str = "same-origin"
@@ -135,6 +144,8 @@ class TileService:
         )
         self._resources.callback(self._derived.close)
         self._decoded = openslide.OpenSlideCache(settings.decoded_bytes)
+        self._chunks = ChunkCache(settings.decoded_bytes)
+        self._imports = Imports(folder / "imports", settings.import_bytes)
         self._compute = ThreadPoolExecutor(os.cpu_count() or 2, "tiles")
         self._queue = Queue(settings.most_waiting, settings.answer_s)
         self._tiles: Flights[Tile] = Flights(self._compute, self._stopping, self._queue)
@@ -241,6 +252,23 @@ class TileService:
         key = f"{slide_key(slide.path, slide.version)}/{what}"
         return await self._bodies.join(key, slide, make)
 
+    async def styled(self, slide: OpenedSlide, style: Style) -> OpenedSlide:
+        """The slide in a style, open as long as `slide` is.
+
+        `slide` must be held by the caller. Raises BadRequest for a style that does not
+        fit the image, and DamagedTile.
+        """
+        known = slide.in_style(style.key)
+        if known is not None:
+            return known
+        reader = slide.pyramid.reader
+        # It may read a little, to find a window.
+        shown = await self.from_disk(slide, lambda: styled(reader, style))
+        version = f"{slide.version}-{style.key}"
+        keep = self._derived.keeper(slide_key(slide.path, version))
+        pyramid = Pyramid(shown, keep=keep, stopping=self._stopping)
+        return slide.in_style(style.key) or slide.keep_style(style.key, pyramid)
+
     def stop(self) -> None:
         """End work in progress and free everything; call once, after the server."""
         self._stopping.set()
@@ -256,6 +284,11 @@ class TileService:
     def _open(self, path: Path, version: str) -> Pyramid:
         if self._prober is not None:
             self._prober.probe(path, version)
-        reader = open_slide(path, decoded_cache=self._decoded)
+        reader = open_slide(
+            path,
+            decoded_cache=self._decoded,
+            chunks=self._chunks,
+            imports=self._imports,
+        )
         keep = self._derived.keeper(slide_key(str(path), version))
         return Pyramid(reader, keep=keep, stopping=self._stopping)

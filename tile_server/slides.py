@@ -27,14 +27,25 @@ from tile_server.versions import file_version
 log = logging.getLogger(__name__)
 
 Key = tuple[str, str]
+# Of one slide; each costs up to 400 kB a channel for its table of colours.
+_MOST_STYLES = 16
 
 
 class OpenedSlide:
-    """One slide in the table, with the number of requests that are reading it."""
+    """One slide in the table, with the number of requests that are reading it.
 
-    def __init__(self, key: Key, pyramid: Pyramid) -> None:
+    In another style it is one more of these, which shares the file of the `whole` and
+    is open as long as that one.
+    """
+
+    def __init__(
+        self, key: Key, pyramid: Pyramid, whole: OpenedSlide | None = None
+    ) -> None:
         self.path, self.version = key
         self.pyramid = pyramid
+        self._whole = whole
+        # By the style's key, least recently used first.
+        self._styled: OrderedDict[str, OpenedSlide] = OrderedDict()
         self._looked_at = time.monotonic()
         self._holders = 0
         self._left = False
@@ -50,11 +61,32 @@ class OpenedSlide:
             self._looked_at = now
 
     def take(self) -> None:
+        if self._whole is not None:
+            self._whole.take()
+            return
         self._holders += 1
 
     def let_go(self) -> None:
+        if self._whole is not None:
+            self._whole.let_go()
+            return
         self._holders -= 1
         self._close_if_unused()
+
+    def in_style(self, style_key: str) -> OpenedSlide | None:
+        """The slide in a style that was used lately."""
+        slide = self._styled.get(style_key)
+        if slide is not None:
+            self._styled.move_to_end(style_key)
+        return slide
+
+    def keep_style(self, style_key: str, pyramid: Pyramid) -> OpenedSlide:
+        """The slide in a new style; its version is its own, and so are its tiles."""
+        slide = OpenedSlide((self.path, f"{self.version}-{style_key}"), pyramid, self)
+        self._styled[style_key] = slide
+        while len(self._styled) > _MOST_STYLES:
+            self._styled.popitem(last=False)
+        return slide
 
     @contextmanager
     def held(self) -> Iterator[None]:

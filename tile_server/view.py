@@ -7,6 +7,8 @@ from typing import Any
 from tile_server import icc
 from tile_server.ladder import Ladder, Rung, build
 from tile_server.readers.protocol import Reader
+from tile_server.readers.rendering import plane_facts
+from tile_server.readers.style import hexadecimal
 
 # Both photographs can show the label, and a label can carry a name.
 SHOW_THE_LABEL = frozenset({"label", "macro"})
@@ -22,10 +24,12 @@ def describe(reader: Reader, *, label: bool = False) -> dict[str, Any]:
     """The slide's geometry and optics; every value is plain JSON.
 
     `levels` is the ladder, full resolution first: sizes in the level's own pixels, z as
-    in a tile's address. `label` lists the images that can show the slide's label, too.
+    in a tile's address. `z` and `t` are how many depths and times there are; a
+    channel's colour and window are how it is shown without a style. `label` lists the
+    images that can show the slide's label, too.
     """
     facts, ladder = reader.facts, build(reader.levels)
-    full = ladder.rungs[0]
+    full, planes = ladder.rungs[0], plane_facts(reader)
     return {
         "width": full.width,
         "height": full.height,
@@ -34,9 +38,20 @@ def describe(reader: Reader, *, label: bool = False) -> dict[str, Any]:
         "mpp_y": facts.mpp_y,
         "objective": facts.objective,
         "channels": [
-            {"index": index, "name": name}
-            for index, name in enumerate(("red", "green", "blue"))
+            {
+                "index": index,
+                "name": channel.name,
+                "color": hexadecimal(channel.colour),
+                "window": list(channel.window or ()),
+            }
+            for index, channel in enumerate(planes.channels)
         ],
+        "z": planes.depths,
+        "t": planes.times,
+        "dtype": planes.dtype,
+        "z_step_um": planes.z_step_um,
+        "t_step_s": planes.t_step_s,
+        "unit": planes.unit,
         "format": facts.format,
         "associated": associated_names(reader, label=label),
         "background": "#{:02x}{:02x}{:02x}".format(*facts.background),
