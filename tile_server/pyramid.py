@@ -27,7 +27,7 @@ from tile_server import codecs
 from tile_server.errors import DamagedTile, Stopped
 from tile_server.ladder import Ladder, Rung, build
 from tile_server.pixels import Colour, Pixels, plain
-from tile_server.readers.protocol import Level, Reader
+from tile_server.readers.protocol import Level, Reader, Reduces
 from tile_server.reading import KnowsPlaces, Place
 
 log = logging.getLogger(__name__)
@@ -198,6 +198,16 @@ class Pyramid:
         width, height = self._picture_size(source)
         return shrink(pixels[: height - s_y * edge, : width - s_x * edge], factor)
 
+    def _smaller(
+        self, level: int, l_x: int, l_y: int, size: tuple[int, int], factor: int
+    ) -> Pixels:
+        """A region of a stored level, `factor` times smaller."""
+        if isinstance(self.reader, Reduces):
+            part = self.reader.read_smaller(level, l_x, l_y, size, factor)
+            if part is not None:
+                return part
+        return shrink(self.reader.read(level, l_x, l_y, size), factor)
+
     def _gives_jpeg_tiles(self, rung: Rung) -> bool:
         """True where the rung's tiles are JPEG tiles of the file."""
         return (
@@ -221,7 +231,7 @@ class Pyramid:
         height = min(edge * factor, shape.height - l_y)
         canvas = plain(edge, edge, self.reader.facts.background)
         if width > 0 and height > 0:
-            part = shrink(self.reader.read(level, l_x, l_y, (width, height)), factor)
+            part = self._smaller(level, l_x, l_y, (width, height), factor)
             canvas[: part.shape[0], : part.shape[1]] = part
         return canvas
 

@@ -128,7 +128,7 @@ def test_the_choice_of_the_reader_is_in_the_log_without_the_name(
         open_slide(made_slides["ycbcr"]).close()
         open_slide(made_slides["deflate"]).close()
     assert "PassThroughReader" in caplog.text
-    assert "OpenSlideReader" in caplog.text
+    assert "TiledReader" in caplog.text
     assert "ycbcr" not in caplog.text
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import openslide
 
 from tile_server.errors import DamagedTile, UnreadableSlide
+from tile_server.readers.bare_tiff import BareTiff
 from tile_server.readers.by_content import open_as_last, open_by_content
 from tile_server.readers.chunks import ChunkCache
 from tile_server.readers.dicom_wsi import DicomPlanes, open_dicom
@@ -18,6 +19,7 @@ from tile_server.readers.pass_through import PassThroughReader
 from tile_server.readers.protocol import Level, Reader
 from tile_server.readers.rendering import rendered
 from tile_server.readers.through_openslide import OpenSlideReader
+from tile_server.readers.tiff_tiles import TiledReader
 
 log = logging.getLogger(__name__)
 
@@ -77,16 +79,24 @@ def open_slide(
         try:
             slide = OpenSlideReader(path, decoded_cache=decoded_cache)
         except UnreadableSlide:
-            plain = open_as_last(path, chunks, imports)
+            plain = _bare(path) or open_as_last(path, chunks, imports)
             if plain is None:
                 raise
             return _proven(plain)
     try:
-        reader: Reader = PassThroughReader.probe(slide) or slide
+        reader: Reader = (
+            PassThroughReader.probe(slide) or TiledReader.probe(slide) or slide
+        )
     except BaseException:
         slide.close()
         raise
     return _proven(reader)
+
+
+def _bare(path: Path) -> Reader | None:
+    """A tiled TIFF in a codec that openslide lacks."""
+    bare = BareTiff.open(path)
+    return None if bare is None else TiledReader.probe(bare)
 
 
 def _proven(reader: Reader) -> Reader:

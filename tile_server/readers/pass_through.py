@@ -25,6 +25,7 @@ import tifffile
 from tile_server import codecs, jpeg_streams, reading
 from tile_server.errors import DamagedTile, UnreadableSlide
 from tile_server.pixels import Pixels, plain
+from tile_server.readers.bare_tiff import TIFF_DAMAGED
 from tile_server.readers.protocol import Level, SlideFacts
 from tile_server.readers.through_openslide import OpenSlideReader
 from tile_server.reading import Place
@@ -193,7 +194,7 @@ def _indexes(slide: OpenSlideReader, fd: int) -> dict[int, tuple[Level, TileInde
                     encoded=True,
                 )
                 found[number] = (shape, index)
-    except (tifffile.TiffFileError, ValueError, IndexError, KeyError) as error:
+    except TIFF_DAMAGED as error:
         kind = type(error).__name__
         log.info("openslide reads this TIFF and tifffile does not (%s)", kind)
         return {}

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 from tile_server.pixels import Colour, Pixels
 
@@ -76,6 +76,20 @@ class SlideFacts:
     associated: tuple[str, ...]
     series: str = ""
     profile: bytes | None = field(default=None, repr=False)
+
+
+@runtime_checkable
+class Reduces(Protocol):
+    """A reader that can make pixels smaller while it decodes them."""
+
+    def read_smaller(
+        self, level: int, l_x: int, l_y: int, size: tuple[int, int], factor: int
+    ) -> Pixels | None:
+        """`size` pixels of a stored level, made `factor` (a power of 2) times smaller.
+
+        The answer has as many pixels as whole and begun blocks of `factor`. None where
+        this level has to be decoded in full. Raises DamagedTile.
+        """
 
 
 class Reader(Protocol):

@@ -164,7 +164,12 @@ def _profile(slide: openslide.OpenSlide, properties: Mapping[str, str]) -> bytes
     try:
         profile = slide.color_profile
         return None if profile is None else icc.profile_of(profile.tobytes())
-    except (openslide.OpenSlideError, ImageCms.PyCMSError, OSError, ValueError) as error:
+    except (
+        openslide.OpenSlideError,
+        ImageCms.PyCMSError,
+        OSError,
+        ValueError,
+    ) as error:
         log.info("a slide's ICC profile is damaged (%s)", type(error).__name__)
         return None
 
