@@ -31,6 +31,7 @@ from tile_server.errors import TileServerError
 from tile_server.handlers import Handler
 from tile_server.probing import Finding, Prober
 from tile_server.readers.dicom_files import is_dicom
+from tile_server.readers.ome_zarr import is_zarr
 from tile_server.tokens import Capability, expiry, seal
 from tile_server.versions import file_version
 
@@ -104,6 +105,10 @@ class SlideFolder:
 
     def _files(self) -> Iterator[Path]:
         for folder, below, names in os.walk(self._root):
+            if is_zarr(Path(folder)):
+                below[:] = []
+                yield Path(folder)  # one image, of thousands of files
+                continue
             below[:] = sorted(name for name in below if not name.startswith("."))
             for name in sorted(names):
                 path = Path(folder, name)
@@ -129,6 +134,8 @@ class SlideFolder:
         if one_of_many and finding.series:
             self._series[one_of_many] = finding
         name = path.relative_to(self._root).as_posix()
+        if path == self._root:
+            name = path.name
         view, series = finding.view, finding.series
         return FolderImage(path, name, version, view, series, file_bytes)
 

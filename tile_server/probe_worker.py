@@ -17,6 +17,7 @@ from typing import Any
 
 from tile_server.errors import TileServerError
 from tile_server.readers import open_slide
+from tile_server.readers.imports import Imports
 from tile_server.view import describe
 
 try:
@@ -30,6 +31,7 @@ _PROCESSOR_S = 300
 def main(arguments: list[str]) -> int:
     """Answer questions until the input ends."""
     _limit(int(arguments[0]))
+    imports = Imports(Path(arguments[1])) if len(arguments) > 1 else None
     answers = os.dup(sys.stdout.fileno())
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     # The service says once what it chose; names of slides stay out of every log.
@@ -37,7 +39,7 @@ def main(arguments: list[str]) -> int:
     _write(answers, {"ready": True})
     for line in sys.stdin:
         _limit_processor_time()
-        _write(answers, _answer(Path(json.loads(line)["path"])))
+        _write(answers, _answer(Path(json.loads(line)["path"]), imports))
     return 0
 
 
@@ -65,9 +67,9 @@ def _limit_processor_time() -> None:
         resource.setrlimit(resource.RLIMIT_CPU, (soft, most))
 
 
-def _answer(path: Path) -> dict[str, Any]:
+def _answer(path: Path, imports: Imports | None) -> dict[str, Any]:
     try:
-        with open_slide(path) as reader:
+        with open_slide(path, imports=imports) as reader:
             return {"view": describe(reader), "series": reader.facts.series}
     except TileServerError as error:
         return {"refusal": str(error)}

@@ -50,11 +50,15 @@ class ProbeSettings:
         huge headers through; the machine must be able to spare it.
     workers
         Processes, and so files probed at once. Each takes about 100 MB.
+    imports
+        The folder of copies of images that cannot be served as they lie; the workers
+        make them there, within their limits. None: each file is imported in passing.
     """
 
     seconds: float = 20.0
     memory_bytes: int = 4 * 2**30
     workers: int = 2
+    imports: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -172,7 +176,7 @@ class Prober:
             return self._start()
 
     def _start(self) -> _Worker:
-        worker = _Worker(self._settings.memory_bytes)
+        worker = _Worker(self._settings.memory_bytes, self._settings.imports)
         self._all.add(worker)
         return worker
 
@@ -189,11 +193,14 @@ class _Fell(Exception):
 class _Worker:
     """One worker process; used by one thread at a time."""
 
-    def __init__(self, memory_bytes: int) -> None:
+    def __init__(self, memory_bytes: int, imports: Path | None) -> None:
         # One thread is enough for a probe, and each costs address space.
         environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tile_server.probe_worker", str(memory_bytes)],
+            [
+                *(sys.executable, "-m", "tile_server.probe_worker", str(memory_bytes)),
+                *([] if imports is None else [os.fspath(imports.absolute())]),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,

@@ -19,7 +19,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -123,11 +123,6 @@ class TileService:
         """Serve as `settings` say; `prober` may be one that stays the caller's."""
         self.settings = settings
         self._resources = ExitStack()
-        if prober is None and settings.probe is not None:
-            prober = self._resources.enter_context(Prober(settings.probe))
-        self._prober = prober
-        if prober is not None:
-            prober.warm_up()
         self._stopping = threading.Event()
         self.tally = Tally()
         folder = settings.cache_folder
@@ -137,6 +132,13 @@ class TileService:
         else:
             # Tiles are parts of slides, which not everybody on this machine may see.
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if prober is None and settings.probe is not None:
+            # Copies are made where a hostile file does least harm.
+            probe = replace(settings.probe, imports=folder / "imports")
+            prober = self._resources.enter_context(Prober(probe))
+        self._prober = prober
+        if prober is not None:
+            prober.warm_up()
         self._derived = DerivedTiles(
             folder,
             disk_bytes=settings.cache_bytes,

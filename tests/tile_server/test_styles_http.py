@@ -14,8 +14,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests import slides, stacks
-from tests.tile_server.conftest import Server, decoded
+from tests.tile_server.conftest import Server, decoded, serve
+from tile_server import tokens
+from tile_server.folder import SlideFolder
+from tile_server.probing import Prober
 from tile_server.readers import open_slide
+from tile_server.service import TileSettings
 
 SPEC = stacks.CONFOCAL
 TRUTH = stacks.numbers(SPEC)
@@ -255,3 +259,30 @@ def test_any_style_is_shown_or_a_bad_request(
 ) -> None:
     answer = server.get(token, f"0/0/0?{styled(style)}")
     assert answer.status_code in (200, 400), answer.text
+
+
+def test_a_zarr_folder_is_one_image_of_its_folder(tmp_path: Path) -> None:
+    stacks.write_zarr(tmp_path / "below" / "cells.ome.zarr", SPEC)
+    stacks.write_ome_tiff(tmp_path / "cells.ome.tiff", SPEC)
+    with Prober() as prober:
+        images = SlideFolder(tmp_path, prober).images()
+    assert [image.name for image in images] == [
+        "below/cells.ome.zarr",
+        "cells.ome.tiff",
+    ]
+
+
+def test_a_plain_picture_is_imported_by_the_process_that_probes_it(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "picture.png"
+    Image.fromarray(slides.picture(700, 600)).save(path)
+    cache = tmp_path / "cache"
+    service = serve(TileSettings(tokens.new_key(), cache_folder=cache))
+    server = next(service)
+    seen = server.get(server.seal(path), "region?x=5&y=6&width=90&height=80")
+    service.close()
+    assert np.array_equal(
+        np.load(io.BytesIO(seen.content)), slides.picture(700, 600)[6:86, 5:95]
+    )
+    assert len(list((cache / "imports").iterdir())) == 1

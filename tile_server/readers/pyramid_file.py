@@ -23,7 +23,7 @@ TILE = 512
 # Of one plane, which is held in memory while its pyramid is made, with half as much
 # again for the smaller levels: 268 million pixels, 1.2 GB for 8 bit RGB.
 MOST_PIXELS = 2**28
-_BAND = 1024
+_BAND = 64
 
 
 def write_pyramid(path: Path, planes: Iterable[Array]) -> None:
