@@ -14,6 +14,8 @@ from typing import NamedTuple, Protocol, runtime_checkable
 from tile_server import jpeg_streams
 
 _NOT_WAITING = getattr(os, "RWF_NOWAIT", 0) if hasattr(os, "preadv") else 0
+# A tile has some ten kilobytes; copying megabytes would hold up the loop.
+_LONGEST_NOW = 2**20
 
 
 class Place(NamedTuple):
@@ -44,7 +46,7 @@ def read(place: Place) -> bytes | None:
 
 def read_now(place: Place) -> bytes | None:
     """The complete JPEG, or None where it takes waiting (or is none) to get it."""
-    if not _NOT_WAITING:
+    if not _NOT_WAITING or place.length > _LONGEST_NOW:
         return None
     tile = bytearray(place.length)
     try:
