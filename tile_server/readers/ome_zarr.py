@@ -69,8 +69,9 @@ _ZARR_ERRORS = (
     KeyError,
     IndexError,
     AttributeError,
+    ArithmeticError,
+    MemoryError,
     RuntimeError,
-    NotImplementedError,
     OSError,
     zipfile.BadZipFile,
 )

@@ -116,7 +116,7 @@ def _open(
     def write(to: Path) -> None:
         try:
             pixels = decode(path)
-        except (*DECODE_ERRORS, OSError, SyntaxError) as error:
+        except (*DECODE_ERRORS, OSError) as error:
             raise UnreadableSlide(
                 f"{path.name} is a {kind} that cannot be decoded, or it is cut off."
             ) from error
@@ -243,7 +243,7 @@ def _orientation(stream: bytes) -> int:
             exif = Image.Exif()
             try:
                 exif.load(segment)
-            except (SyntaxError, *DECODE_ERRORS):
+            except DECODE_ERRORS:
                 return 1
             wanted = exif.get(_ORIENTATION, 1)
             return wanted if wanted in range(1, 9) else 1

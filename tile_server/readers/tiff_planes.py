@@ -93,7 +93,7 @@ def open_tiff_planes(
             if _is_rgb_picture(stack, first):
                 return None
             return _reader(path, tiff, stack, chunks, imports)
-    except (*DECODE_ERRORS, OSError, AttributeError) as error:
+    except (*DECODE_ERRORS, OSError) as error:
         kind = type(error).__name__
         log.info("tifffile finds no planes in a file (%s)", kind)
         return None
@@ -104,7 +104,7 @@ def is_tiled(path: Path) -> bool:
     try:
         with tifffile.TiffFile(path, _multifile=False) as tiff:
             return bool(tiff.pages.first.is_tiled)
-    except (*DECODE_ERRORS, OSError, AttributeError):
+    except (*DECODE_ERRORS, OSError):
         return True
 
 

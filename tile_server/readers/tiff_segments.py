@@ -34,7 +34,12 @@ DECODE_ERRORS = (
     TypeError,
     IndexError,
     KeyError,
+    AttributeError,
+    ArithmeticError,
+    MemoryError,
     RuntimeError,
+    # ElementTree's ParseError is one.
+    SyntaxError,
     struct.error,
     tifffile.TiffFileError,
     zlib.error,
