@@ -138,21 +138,19 @@ class Connection(asyncio.Protocol):
 
     def on_url(self, part: bytes) -> None:
         if self._arriving is not None:
-            self._arriving.add_target(part, self._limits)
+            self._arriving.target += part
 
     def on_header(self, name: bytes, text: bytes) -> None:
         if self._arriving is not None:
-            self._arriving.add_header(name, text, self._limits)
+            self._arriving.headers.append((name, text))
 
     def on_headers_complete(self) -> None:
-        request = self._arriving
+        request, parser = self._arriving, self._parser
         if request is not None:
-            request.method = self._parser.get_method()
-            request.version = self._parser.get_http_version()
-            request.close = (
-                not self._parser.should_keep_alive() or self._parser.should_upgrade()
+            request.close = not parser.should_keep_alive() or parser.should_upgrade()
+            request.complete(
+                parser.get_method(), parser.get_http_version(), self._limits
             )
-            request.check()
 
     def on_message_complete(self) -> None:
         request, self._arriving = self._arriving, None
@@ -263,7 +261,7 @@ class Connection(asyncio.Protocol):
             self.send(answer)
             if request.close:
                 self._end()
-        elif any(name.lower() == b"if-none-match" for name, _ in request.headers):
+        elif request.matches:
             self._hand_over(request)
         else:
             # Held from here, since the task begins a turn of the loop later.

@@ -76,10 +76,10 @@ class StoredTiles:
 
     def answer_now(self, request: Request, tile: StoredTile) -> bytes | None:
         """The answer, where nothing has to be waited for."""
-        asked = [text for name, text in request.headers if name.lower() == _MATCH]
-        if asked:
+        if request.matches:
             # A list, a weak tag or a star is the application's business.
-            return self._unchanged(request, tile) if asked == [tile.etag] else None
+            same = request.matches == [tile.etag]
+            return self._unchanged(request, tile) if same else None
         stream = read_now(tile.place)
         return None if stream is None else self.answer(request, tile, stream)
 
@@ -121,8 +121,7 @@ class StoredTiles:
         origins = self._service.settings.cors_origins
         if not origins:
             return b""
-        asked = [text for name, text in request.headers if name.lower() == b"origin"]
-        origin = asked[0].decode("latin-1") if asked else None
+        origin = None if request.origin is None else request.origin.decode("latin-1")
         lines = cross_origin.headers(origins, origin)
         return "".join(f"{name}: {text}\r\n" for name, text in lines).encode("latin-1")
 
@@ -132,9 +131,6 @@ class StoredTiles:
             self._date = formatdate(second, usegmt=True).encode("ascii")
             self._date_second = second
         return self._date
-
-
-_MATCH = b"if-none-match"
 
 
 def _connection(request: Request) -> bytes:
