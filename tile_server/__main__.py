@@ -38,6 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
     )
     # Its remarks on odd files name the file, and names of slides stay out of the log.
     logging.getLogger("tifffile").setLevel(logging.ERROR)
+    # Likewise values of a header, which can be a patient's.
+    logging.getLogger("pydicom").setLevel(logging.ERROR)
     options = _parser().parse_args(arguments)
     try:
         if options.command == "serve":

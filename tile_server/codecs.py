@@ -16,18 +16,26 @@ from tile_server.pixels import Pixels
 # Derived pictures are made once and looked at often; above 85 the bytes grow faster
 # than what an eye can see on stained tissue.
 QUALITY = 85
+# A tile of a few kilobytes can announce a picture of gigabytes.
+MOST_JPEG_PIXELS = 2**25
 
 
-def decode_jpeg(stream: bytes, reduce: int = 1) -> Pixels:
+def decode_jpeg(
+    stream: bytes, reduce: int = 1, *, size: tuple[int, int] | None = None
+) -> Pixels:
     """Decode a JPEG, made `reduce` times smaller (1, 2, 4 or 8) while decoding.
 
     libjpeg takes fewer DCT coefficients, which averages blocks of `reduce` pixels and
-    costs less than the full decode. Raises DamagedTile.
+    costs less than the full decode. Raises DamagedTile, also where the picture is huge
+    or, given `size` (width, height), of another size.
     """
     try:
+        height, width, _, _ = simplejpeg.decode_jpeg_header(stream, strict=False)
+        wrong = size is not None and size != (width, height)
+        if wrong or width * height > MOST_JPEG_PIXELS:
+            raise DamagedTile(f"It says that it has {width} x {height} pixels.")
         if reduce == 1:
             return np.asarray(simplejpeg.decode_jpeg(stream, "RGB", strict=False))
-        height, width, _, _ = simplejpeg.decode_jpeg_header(stream, strict=False)
         return np.asarray(
             simplejpeg.decode_jpeg(
                 stream,
@@ -38,7 +46,7 @@ def decode_jpeg(stream: bytes, reduce: int = 1) -> Pixels:
                 strict=False,
             )
         )
-    except ValueError as error:
+    except (ValueError, KeyError) as error:  # KeyError: an unknown colour space
         raise DamagedTile("The JPEG stream cannot be decoded.") from error
 
 

@@ -155,7 +155,8 @@ class Pyramid:
             if stream is not None:
                 width = min(edge, shape.width - t_x * edge)
                 height = min(edge, shape.height - t_y * edge)
-                valid = codecs.decode_jpeg(stream)[:height, :width]
+                whole = codecs.decode_jpeg(stream, size=(edge, edge))
+                valid = whole[:height, :width]
                 pixels[:height, :width] = valid
         return Tile(codecs.encode_png(pixels), PNG)
 
@@ -187,7 +188,8 @@ class Pyramid:
         try:
             stored = self.stored_tile(source, s_x, s_y)
             if stored is not None:
-                return codecs.decode_jpeg(stored.body, factor)
+                edge = self.ladder.tile
+                return codecs.decode_jpeg(stored.body, factor, size=(edge, edge))
             pixels = self.tile(source, s_x, s_y).decode()
         except DamagedTile as error:
             log.warning("a composed tile has a hole: %s", error)

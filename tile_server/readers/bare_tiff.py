@@ -52,13 +52,15 @@ class BareTiff:
                 sizes = {(page.imagewidth, page.imagelength) for page in pages}
                 profile = full.tags.valueof(34675)
                 mpp_x, mpp_y = _mpp(full, "XResolution"), _mpp(full, "YResolution")
+                levels = tuple(
+                    Level(width, height, full.tilewidth, full.tilelength, encoded=False)
+                    for width, height in sorted(sizes, reverse=True)
+                    if _is_smaller_copy(
+                        (width, height), (full.imagewidth, full.imagelength)
+                    )
+                )
         except TIFF_DAMAGED:
             return None
-        levels = tuple(
-            Level(width, height, full.tilewidth, full.tilelength, encoded=False)
-            for width, height in sorted(sizes, reverse=True)
-            if _is_smaller_copy((width, height), (full.imagewidth, full.imagelength))
-        )
         raw = profile if isinstance(profile, bytes) else None
         facts = SlideFacts(
             format=cls.vendor,

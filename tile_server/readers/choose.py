@@ -15,6 +15,7 @@ from tile_server.readers.by_content import open_as_last, open_by_content
 from tile_server.readers.chunks import ChunkCache
 from tile_server.readers.dicom_wsi import DicomPlanes, open_dicom
 from tile_server.readers.imports import Imports
+from tile_server.readers.limits import refuse_absurd
 from tile_server.readers.pass_through import PassThroughReader
 from tile_server.readers.protocol import Level, Reader
 from tile_server.readers.rendering import rendered
@@ -102,6 +103,7 @@ def _bare(path: Path) -> Reader | None:
 def _proven(reader: Reader) -> Reader:
     """The reader, after a look at its pixels; closed where that fails."""
     try:
+        refuse_absurd(reader)
         _prove_readable(reader)
     except BaseException:
         reader.close()

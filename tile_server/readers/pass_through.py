@@ -138,7 +138,7 @@ class PassThroughReader:
                 stream = self.encoded_tile(level, t_x, t_y)
                 if stream is None:
                     continue
-                tile = codecs.decode_jpeg(stream)
+                tile = codecs.decode_jpeg(stream, size=(across, down))
                 x, y = t_x * across, t_y * down
                 x0, x1 = max(x, left), min(x + across, right)
                 y0, y1 = max(y, top), min(y + down, bottom)

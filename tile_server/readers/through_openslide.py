@@ -21,6 +21,7 @@ from PIL import Image, ImageCms
 from tile_server import icc
 from tile_server.errors import DamagedTile, UnreadableSlide
 from tile_server.pixels import Colour, Pixels
+from tile_server.readers.limits import MOST_WHOLE_PIXELS
 from tile_server.readers.protocol import Level, SlideFacts
 
 log = logging.getLogger(__name__)
@@ -45,9 +46,15 @@ class OpenSlideReader:
         self._decoded_cache = decoded_cache
         self._lock = threading.Lock()
         self._slide = self._open()
-        self.properties: Mapping[str, str] = dict(self._slide.properties)
-        self._downsamples = tuple(self._slide.level_downsamples)
-        self._facts = _facts(self._slide, self.properties)
+        self.properties: Mapping[str, str]
+        try:
+            self.properties = dict(self._slide.properties)
+            self._downsamples = tuple(self._slide.level_downsamples)
+            self._facts = _facts(self._slide, self.properties)
+        except (openslide.OpenSlideError, KeyError) as error:
+            # A KeyError comes from a property without a value, in a damaged file.
+            self._slide.close()
+            raise UnreadableSlide(f"{path.name} has damaged metadata.") from error
         self._levels = tuple(
             Level(width, height, GRID, GRID, encoded=False)
             for width, height in self._slide.level_dimensions
@@ -86,6 +93,12 @@ class OpenSlideReader:
 
     def associated_image(self, name: str) -> Pixels:
         slide = self._slide
+        width, height = (
+            _number(self.properties.get(f"openslide.associated.{name}.{side}")) or 0
+            for side in ("width", "height")
+        )
+        if width * height > MOST_WHOLE_PIXELS:
+            raise DamagedTile(f"It says that it has {width:g} x {height:g} pixels.")
         try:
             image = slide.associated_images[name]
         except openslide.OpenSlideError as error:
