@@ -9,9 +9,11 @@ cannot say, every read counts as one that waits.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from tile_server import jpeg_streams
+from tile_server.errors import DamagedTile
 
 _NOT_WAITING = getattr(os, "RWF_NOWAIT", 0) if hasattr(os, "preadv") else 0
 # A tile has some ten kilobytes; copying megabytes would hold up the loop.
@@ -22,12 +24,15 @@ class Place(NamedTuple):
     """Where a stored JPEG tile lies.
 
     `prefix` replaces the tile's first two bytes; `descriptor` is the reader's own.
+    `unpack` takes the tile out of what its format wraps around it, where it does, and
+    may raise DamagedTile.
     """
 
     descriptor: int
     offset: int
     length: int
     prefix: bytes
+    unpack: Callable[[bytes | bytearray], bytes] | None = None
 
 
 @runtime_checkable
@@ -59,6 +64,13 @@ def read_now(place: Place) -> bytes | None:
 
 
 def _complete(place: Place, tile: bytes | bytearray) -> bytes | None:
-    if len(tile) != place.length or not jpeg_streams.starts_like_jpeg(tile):
+    if len(tile) != place.length:
+        return None
+    if place.unpack is not None:
+        try:
+            tile = place.unpack(tile)
+        except DamagedTile:
+            return None
+    if not jpeg_streams.starts_like_jpeg(tile):
         return None
     return jpeg_streams.complete(place.prefix, tile)

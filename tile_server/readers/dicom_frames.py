@@ -114,8 +114,11 @@ def read_frame(fd: int, start: int, end: int, *, encapsulated: bool) -> bytes:
     raw = os.pread(fd, end - start, start)
     if len(raw) != end - start:
         raise DamagedTile("The file ends within this frame.")
-    if not encapsulated:
-        return raw
+    return unpack(raw) if encapsulated else raw
+
+
+def unpack(raw: bytes | bytearray) -> bytes:
+    """The frame in the items that hold it; raises DamagedTile."""
     parts = []
     at = 0
     while at + 8 <= len(raw):
@@ -126,7 +129,7 @@ def read_frame(fd: int, start: int, end: int, *, encapsulated: bool) -> bytes:
             raise DamagedTile("This frame's fragments are damaged.")
         parts.append(raw[at + 8 : at + 8 + length])
         at += 8 + length
-    frame = parts[0] if len(parts) == 1 else b"".join(parts)
+    frame = b"".join(parts)
     # Items have even lengths (PS3.5 A.4), so a stream of odd length ends with a zero.
     return frame[:-1] if frame[-3:] == b"\xff\xd9\0" else frame
 

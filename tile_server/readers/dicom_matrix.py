@@ -19,7 +19,8 @@ from tile_server import jpeg_streams
 from tile_server.errors import DamagedTile, UnreadableSlide
 from tile_server.readers import dicom_pixels
 from tile_server.readers.dicom_files import JPEG_BASELINE, Instance
-from tile_server.readers.dicom_frames import read_frame
+from tile_server.readers.dicom_frames import read_frame, unpack
+from tile_server.reading import Place
 
 _MOST_TILES = 2**24
 _SMALLEST_TILE, _LARGEST_TILE = 64, 2048
@@ -88,6 +89,20 @@ class Matrix:
         if not jpeg_streams.starts_like_jpeg(frame):
             raise DamagedTile(f"Frame {t_x}, {t_y} of this level is damaged.")
         return jpeg_streams.complete(prefix, frame)
+
+    def place(self, t_x: int, t_y: int, *, path: int, depth: int) -> Place | None:
+        """Where a frame that can leave as a JPEG lies; None where there is none."""
+        spot = path, depth, t_y, t_x
+        number = int(self._files[spot])
+        prefix = self._prefixes[number]
+        start, end = int(self._starts[spot]), int(self._ends[spot])
+        if end == 0 or prefix is None:
+            return None
+        encapsulated = self._instances[number].index.encapsulated
+        descriptor = self._fds[number]
+        return Place(
+            descriptor, start, end - start, prefix, unpack if encapsulated else None
+        )
 
     def read(
         self,

@@ -38,6 +38,7 @@ from tile_server.readers.planes import (
     default_colour,
 )
 from tile_server.readers.protocol import Level, SlideFacts
+from tile_server.reading import Place
 
 log = logging.getLogger(__name__)
 
@@ -169,6 +170,12 @@ class DicomReader(_Reader):
     def __init__(self, series: _Series) -> None:
         super().__init__(series, WHITE)
         self._depths = [len(matrix.depths) // 2 for matrix in series.matrices]
+
+    def place(self, level: int, t_x: int, t_y: int) -> Place | None:
+        if not self.levels[level].encoded:
+            return None
+        matrix = self._series.matrices[level]
+        return matrix.place(t_x, t_y, path=0, depth=self._depths[level])
 
     def encoded_tile(self, level: int, t_x: int, t_y: int) -> bytes | None:
         if not self.levels[level].encoded:
