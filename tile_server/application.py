@@ -19,6 +19,7 @@ from tile_server.handlers import (
     routes,
 )
 from tile_server.plane_handlers import plane_routes
+from tile_server.protocols import protocol_routes
 from tile_server.service import TileService
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,7 @@ def make_application(
     """The application of `service`, which the caller stops."""
     base = normal_base(service.settings.base)
     return web.Application(
-        [*more_routes, *routes(base), *plane_routes(base)],
+        [*more_routes, *routes(base), *plane_routes(base), *protocol_routes(base)],
         default_handler_class=NotFound,
         log_function=_log_request,
         service=service,

@@ -33,7 +33,7 @@ from tile_server.errors import (
 from tile_server.icc import embedded
 from tile_server.pixels import Pixels
 from tile_server.readers.style import PLAIN, Style, parse
-from tile_server.regions import Box, downsample_of, read_region, thumbnail
+from tile_server.regions import Box, box_of_um, downsample_of, read_region, thumbnail
 from tile_server.service import TileService
 from tile_server.slides import OpenedSlide
 from tile_server.tokens import Capability
@@ -262,6 +262,9 @@ class RegionHandler(Handler):
         if form not in _ENCODERS:
             raise BadRequest(f"format must be one of {', '.join(_ENCODERS)}.")
         media_type, encode = _ENCODERS[form]
+        unit = self.get_query_argument("unit", "px")
+        if unit not in ("px", "um"):
+            raise BadRequest("unit must be px or um.")
         mpp = None
         if self.get_query_argument("mpp", None) is not None:
             mpp = self.number("mpp")
@@ -273,7 +276,10 @@ class RegionHandler(Handler):
             if self.get_query_argument("level", None) is not None:
                 allowed = range(pyramid.ladder.n + 1)
                 level = self.whole_number("level", allowed, 0)
-            scale = downsample_of(pyramid.reader.facts, level=level, mpp=mpp)
+            facts = pyramid.reader.facts
+            scale = downsample_of(facts, level=level, mpp=mpp)
+            if unit == "um":
+                box = box_of_um(facts, box)
             body = await self.while_wanted(
                 self.service.made_body(
                     slide,

@@ -42,6 +42,17 @@ class Box:
     height: float
 
 
+def box_of_um(facts: SlideFacts, box: Box) -> Box:
+    """`box`, given in micrometres from the slide's corner, in level-0 pixels.
+
+    Raises BadRequest where the slide does not say its pixel size.
+    """
+    across, down = facts.mpp_x, facts.mpp_y
+    if across is None or down is None:
+        raise BadRequest("This slide does not say its pixel size: give pixels.")
+    return Box(box.x / across, box.y / down, box.width / across, box.height / down)
+
+
 def downsample_of(
     facts: SlideFacts, *, level: int | None, mpp: float | None
 ) -> tuple[float, float]:
