@@ -285,3 +285,12 @@ def test_every_real_scan_is_served_or_refused_by_name(shared_data: Path) -> None
                 assert reader.read(0, 0, 0, (8, 8)).shape == (8, 8, 3)
             served += 1
     assert served > 50
+
+
+def test_a_nifti_in_unknown_units_is_shown_without_steps(tmp_path: Path) -> None:
+    path = stacks.write_nifti(tmp_path / "odd.nii", stacks.VOLUME)
+    whole = bytearray(path.read_bytes())
+    whole[123] = 7
+    path.write_bytes(whole)
+    with open_slide(path) as reader:
+        assert reader.facts.mpp_x is None

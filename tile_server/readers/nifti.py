@@ -49,7 +49,8 @@ _HEADER_ERRORS = (
     nibabel.wrapstruct.WrapStructError,
     ValueError,
     TypeError,
-    OverflowError,
+    ArithmeticError,
+    KeyError,
     OSError,
     EOFError,
 )
@@ -109,6 +110,8 @@ def open_nifti(
     try:
         header = _header(plain)
         volume = _volume(path.name, header)
+        mpp_x, mpp_y, z_step_um, t_step_s = _steps(header)
+        properties = _properties(header)
     except _HEADER_ERRORS as error:
         raise UnreadableSlide(f"{path.name} has a damaged NIfTI header.") from error
     fd = os.open(plain, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
@@ -132,7 +135,6 @@ def open_nifti(
 
     width, height, depths, times, count = volume.sizes
     size = width, height
-    mpp_x, mpp_y, z_step_um, t_step_s = _steps(header)
     channels = tuple(
         Channel(f"channel {number}" if count > 1 else "intensity", colour)
         for number in range(count)
@@ -152,7 +154,7 @@ def open_nifti(
         ),
         chunk,
         release,
-        _properties(header),
+        properties,
     )
 
 
@@ -212,7 +214,10 @@ def _volume(name: str, header: Any) -> _Volume:
 def _steps(
     header: Any,
 ) -> tuple[float | None, float | None, float | None, float | None]:
-    space, time = header.get_xyzt_units()
+    try:
+        space, time = header.get_xyzt_units()
+    except KeyError:  # a unit that the standard does not have
+        return None, None, None, None
     zooms = [float(one) for one in header.get_zooms()]
     zooms += [0.0] * (4 - len(zooms))
     scales = [_UM.get(space, 1e3)] * 3 + [_SECONDS.get(time, 0.0)]
