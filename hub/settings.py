@@ -37,8 +37,8 @@ NOT_SETTINGS = frozenset(
         "THEATRUM_INSTANCE",
         "THEATRUM_TEST_DATA",
         "THEATRUM_TILE_CACHE",
-        "THEATRUM_TILE_CACHE_BYTES",
         "THEATRUM_TILE_KEY",
+        "THEATRUM_TILE_LANE_PORT",
     }
 )
 
@@ -89,6 +89,14 @@ class Settings(BaseSettings):
 
     tile_cache_bytes: int = Field(2_000_000_000, ge=0)
     """Disk for tiles that had to be computed. Stored tiles are never copied there."""
+
+    tile_workers: int = Field(1, ge=1, le=64)
+    """Processes of the tile service. One answers thousands of stored tiles a second
+    and composes on all cores; more help only on a machine with many cores."""
+
+    tile_metrics_port: int = Field(0, ge=0, le=65535)
+    """The loopback port on which the tile service tells Prometheus its figures, and
+    the next ones for further workers; 0 for none."""
 
     @classmethod
     def settings_customise_sources(

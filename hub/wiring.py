@@ -86,6 +86,10 @@ def services(here: Installation) -> list[Record]:
             "THEATRUM_TILE_KEY": tile_key,
             "THEATRUM_TILE_CACHE": str(here.home.cache / "tiles"),
             "THEATRUM_TILE_CACHE_BYTES": str(here.settings.tile_cache_bytes),
+            # The service's own port: all goes through the fast lane.
+            "THEATRUM_TILE_LANE_PORT": str(here.ports["tiles"]),
+            "THEATRUM_TILE_WORKERS": str(here.settings.tile_workers),
+            **_metrics(here.settings.tile_metrics_port),
         },
         display=False,
     )
@@ -123,6 +127,10 @@ def services(here: Installation) -> list[Record]:
     }
     graders = [_grader(here, course) for course in here.courses]
     return [tiles, catalog, courses, voila, *graders, culler]
+
+
+def _metrics(port: int) -> dict[str, str]:
+    return {"THEATRUM_TILE_METRICS_PORT": str(port)} if port else {}
 
 
 def _service(
