@@ -100,7 +100,7 @@ def folder_service(
 ) -> Iterator[tuple[dict[str, int], list[dict[str, Any]], int]]:
     """Our service of a folder: its ports by name, its images, and its process."""
     command = [sys.executable, "-m", "tile_server", "serve", str(root)]
-    options = ["--port", "0", "--lane-port", "0"]
+    options = ["--port", "0", "--lane-port", "0", "--metrics-port", "0"]
     with _running([*command, *options], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         ports = {}
@@ -326,6 +326,17 @@ def _get(port: int, path: str) -> bytes:
 def _free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
+
+
+def kept_bytes(metrics_port: int) -> float:
+    """How much of our service's memory is tiles that it keeps."""
+    text = _get(metrics_port, "/metrics").decode()
+    name = "theatrum_tiles_kept_in_memory_bytes "
+    return next(
+        float(line.removeprefix(name))
+        for line in text.splitlines()
+        if line.startswith(name)
+    )
 
 
 def check(target: Target, rung: Rung, place: Place) -> int:
