@@ -281,6 +281,19 @@ def test_a_stack_cut_off_is_refused_by_name(tmp_path: Path) -> None:
         assert str(tmp_path) not in str(refusal.value)
 
 
+def test_very_many_channels_are_refused_and_many_are_shown_in_part(
+    tmp_path: Path,
+) -> None:
+    spec = stacks.StackSpec(width=4, height=3, channels=600)
+    path = stacks.write_nifti(tmp_path / "bands.nii", spec)
+    with pytest.raises(UnreadableSlide, match=r"^bands\.nii has 600 channels, more"):
+        open_slide(path)
+    stacks.write_nifti(path, replace(spec, channels=100))
+    with open_slide(path) as reader:
+        assert len(describe(reader)["channels"]) == 100
+        assert reader.read(0, 0, 0, (4, 3)).shape == (3, 4, 3)
+
+
 def test_complex_numbers_are_refused_with_the_reason(tmp_path: Path) -> None:
     path = tmp_path / "waves.tiff"
     tifffile.imwrite(path, np.ones((60, 70), np.complex64))

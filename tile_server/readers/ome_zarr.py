@@ -15,6 +15,7 @@ import logging
 import posixpath
 import zipfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,6 @@ log = logging.getLogger(__name__)
 ZIP_START = b"PK\x03\x04"
 _MOST_METADATA = 16 * 2**20
 _MOST_LEVELS = 32
-_MOST_CHANNELS = 4096
 _CODECS = frozenset(
     {
         *("blosc", "zlib", "gzip", "zstd", "lz4", "bz2", "lzma", "crc32", "crc32c"),
@@ -164,14 +164,20 @@ def _open(
             levels.append(_level(path.name, array, axes))
         return _reader(path, store, (axes, levels, image, attributes, version), cache)
     except _ZARR_ERRORS as error:
-        store.close()
+        _close(store)
         raise UnreadableSlide(
             f"{path.name} is an OME-Zarr image with damaged metadata "
             f"({type(error).__name__})."
         ) from error
     except BaseException:
-        store.close()
+        _close(store)
         raise
+
+
+def _close(store: Any) -> None:
+    """Close a store that may never have been opened, which its `close` cannot take."""
+    with suppress(AttributeError):
+        store.close()
 
 
 def _reader(
@@ -216,7 +222,7 @@ def _reader(
         return plane_block
 
     def release() -> None:
-        store.close()
+        _close(store)
         cache.forget(owner)
 
     mpp_x, mpp_y, z_step_um, t_step_s = _steps(image, axes)
@@ -339,8 +345,6 @@ def _level(name: str, array: Any, axes: str) -> _Array:
     )
     if len(shape) != len(axes) or min(shape) < 1:
         raise UnreadableSlide(f"{name} has an array of shape {shape}.")
-    if axes[0] == "c" and shape[0] > _MOST_CHANNELS:
-        raise UnreadableSlide(f"{name} has {shape[0]} channels.")
     length = array.dtype.itemsize
     for one in array.chunks:
         length *= int(one)

@@ -31,12 +31,14 @@ from tile_server.readers.planes import (
 )
 from tile_server.readers.protocol import Level, Reader, SlideFacts
 from tile_server.readers.statistics import automatic_window
-from tile_server.readers.style import PLAIN, ChannelStyle, Style, check
+from tile_server.readers.style import MOST_CHANNELS, PLAIN, ChannelStyle, Style, check
 
 # The grid of levels whose chunks make no good tiles.
 _GRID = 512
 _GOOD_GRID = range(256, 1025)
 _TABLE_BYTES = 2
+# Each is looked at when the image is opened, to find its window.
+_MOST_CHANNELS = 512
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,8 @@ class Rendered:
         check(style, facts)
         self.style = style
         wanted: Sequence[ChannelStyle] = style.channels or [
-            ChannelStyle(number) for number in range(len(facts.channels))
+            ChannelStyle(number)
+            for number in range(min(len(facts.channels), MOST_CHANNELS))
         ]
         self._layers = tuple(self._layer(one) for one in wanted)
         dtype = facts.number_type
@@ -200,6 +203,12 @@ class Rendered:
 
 def rendered(planes: PlaneReader) -> Rendered:
     """Planes as a picture, which owns them; raises UnreadableSlide and closes them."""
+    count = len(planes.planes.channels)
+    if count > _MOST_CHANNELS:
+        planes.close()
+        raise UnreadableSlide(
+            f"{planes.path.name} has {count} channels, more than {_MOST_CHANNELS}."
+        )
     try:
         return Rendered(planes)
     except DamagedTile as error:

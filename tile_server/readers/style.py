@@ -60,7 +60,7 @@ class Style:
     Attributes
     ----------
     channels
-        Added up in this order; None: all of the image.
+        Added up in this order; None: those of the image, up to `MOST_CHANNELS`.
     z, t
         Depth and time; z None: the middle one.
     projection
