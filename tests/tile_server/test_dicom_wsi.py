@@ -222,6 +222,7 @@ def test_a_frame_of_another_size_than_announced_is_damaged_not_decoded(
         ("NumberOfFrames", 999_999_999),
         ("NumberOfFrames", 5000),
         ("SamplesPerPixel", 4),
+        ("TotalPixelMatrixFocalPlanes", 4_000_000_000),
         ("BitsAllocated", 32),
         ("Columns", 0),
     ],

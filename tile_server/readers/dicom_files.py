@@ -45,6 +45,7 @@ CODECS = {
 }
 _MOST_HEADER_BYTES = 256 * 2**20
 _MOST_FILES = 4096
+_MOST_FOCAL_PLANES = 4096
 _PROFILE_BYTES = 8 * 2**20
 _TAGS = [
     "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "ImageType",
@@ -251,6 +252,9 @@ def _instance(dataset: Dataset, path: Path, fd: int, at: int) -> Instance:
     native = 0
     if syntax in _UNCOMPRESSED:
         native = tile_width * tile_height * samples * bits // 8
+    focal_planes = max(_whole(dataset, "TotalPixelMatrixFocalPlanes", 1), 1)
+    if focal_planes > _MOST_FOCAL_PLANES:
+        raise UnreadableSlide(f"it says that it has {focal_planes} focal planes")
     paths = _shared_path(dataset, _optical_paths(dataset))
     places: npt.NDArray[np.int64] | None = None
     depths: tuple[float, ...] = (0.0,)
@@ -280,7 +284,7 @@ def _instance(dataset: Dataset, path: Path, fd: int, at: int) -> Instance:
         bits_stored=_whole(dataset, "BitsStored", bits),
         photometric=_text(dataset, "PhotometricInterpretation"),
         planar=bool(_whole(dataset, "PlanarConfiguration", 0)),
-        focal_planes=max(_whole(dataset, "TotalPixelMatrixFocalPlanes", 1), 1),
+        focal_planes=focal_planes,
         optical_paths=paths,
         spacing_mm=_spacing(dataset),
         frames=frames,
