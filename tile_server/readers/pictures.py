@@ -212,6 +212,8 @@ def _refuse_large(path: Path, width: int, height: int) -> None:
 
 
 def _three_axes(pixels: Array) -> Array:
+    if pixels.ndim not in (2, 3):
+        raise ValueError("no picture")
     return pixels[:, :, None] if pixels.ndim == 2 else pixels
 
 
