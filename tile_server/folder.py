@@ -30,6 +30,7 @@ from tile_server.address import slide_url, tiles_url
 from tile_server.errors import TileServerError
 from tile_server.handlers import Handler
 from tile_server.probing import Finding, Prober
+from tile_server.protocols.iiif import Identify, iiif_routes
 from tile_server.readers.dicom_files import is_dicom
 from tile_server.readers.ome_zarr import is_zarr
 from tile_server.tokens import Capability, expiry, seal
@@ -73,6 +74,21 @@ class SlideFolder:
         self._known: dict[tuple[Path, str], FolderImage | None] = {}
         self._skipped: set[tuple[Path, str]] = set()
         self._lock = threading.Lock()
+        self._named: dict[str, FolderImage] = {}
+
+    def named(self, stem: str) -> FolderImage | None:
+        """The first slide whose file is called `stem`, without its ending. Blocks."""
+        image = self._named.get(stem)
+        if image is not None:
+            try:
+                if file_version(image.path) == image.version:
+                    return image
+            except OSError:
+                log.debug("a slide went; another file may have its name by now")
+        self._named = {}
+        for found in reversed(self.images()):
+            self._named[Path(found.name).stem] = found
+        return self._named.get(stem)
 
     def images(self, watch: Watch = iter) -> list[FolderImage]:
         """All slides, by name. Blocks; files that are no slides are named on stderr.
@@ -153,7 +169,23 @@ def folder_routes(folder: SlideFolder) -> list[URLSpec]:
     return [
         web.url(r"/images\.json", ImagesHandler, shared),
         web.url(r"/", PageHandler, shared),
+        *iiif_routes("/", _identify_in(folder)),
     ]
+
+
+def _identify_in(folder: SlideFolder) -> Identify:
+    """Find the images of IIIF addresses by their files' names."""
+
+    async def identify(stem: str, host: str) -> Capability | None:
+        if urlsplit(f"//{host}").hostname not in _LOOPBACK:
+            return None
+        image = await asyncio.to_thread(folder.named, stem)
+        if image is None:
+            return None
+        ends = expiry(time.time(), _LIFE_S)
+        return Capability(str(image.path), image.version, False, ends)
+
+    return identify
 
 
 class _FolderHandler(Handler):
