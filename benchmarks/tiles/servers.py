@@ -97,11 +97,14 @@ def ours(slide: Slide, folder: Path) -> Iterator[list[Target]]:
 @contextmanager
 def folder_service(
     root: Path,
+    *,
+    pinned: bool = True,
 ) -> Iterator[tuple[dict[str, int], list[dict[str, Any]], int]]:
     """Our service of a folder: its ports by name, its images, and its process."""
     command = [sys.executable, "-m", "tile_server", "serve", str(root)]
     options = ["--port", "0", "--lane-port", "0", "--metrics-port", "0"]
-    with _running([*command, *options], stdout=subprocess.PIPE) as process:
+    started = _running([*command, *options], stdout=subprocess.PIPE, pinned=pinned)
+    with started as process:
         assert process.stdout is not None
         ports = {}
         for line in process.stdout:
@@ -283,11 +286,13 @@ def _running(
     command: list[str],
     environment: dict[str, str] | None = None,
     stdout: int | None = subprocess.DEVNULL,
+    *,
+    pinned: bool = True,
 ) -> Iterator[subprocess.Popen[str]]:
-    """A server on the first core, ended with all its children."""
-    pinned = ["taskset", "-c", "0"] if shutil.which("taskset") else []
+    """A server, on the first core where it is `pinned`, ended with its children."""
+    core = ["taskset", "-c", "0"] if pinned and shutil.which("taskset") else []
     process = subprocess.Popen(
-        [*pinned, *command],
+        [*core, *command],
         env={**os.environ, **(environment or {})},
         cwd=HERE,
         stdout=stdout,

@@ -152,7 +152,9 @@ def main() -> int:
         served.mkdir()
         for number in range(options.slides):
             os.link(slide.path, served / f"{number}.svs")
-        ports, images, pid = stack.enter_context(servers.folder_service(served))
+        ports, images, pid = stack.enter_context(
+            servers.folder_service(served, pinned=False)
+        )
         templates = [image["tiles"] for image in images]
         ladder = slide.pyramid.ladder
         chance = random.Random(options.seed)  # noqa: S311
