@@ -31,7 +31,8 @@ os.umask(0o077)
 chosen = settings.load()
 home = Home(chosen.home)
 home.prepare()
-leftovers.end(home.root, people=False)
+home.note_mode(chosen.mode)
+wiring.install_dashboards(home)
 os.environ[leftovers.INSTANCE] = leftovers.instance(home.root)
 courses = course.installed(home.courses)
 here = wiring.Installation(
@@ -56,7 +57,7 @@ c.JupyterHub.cookie_secret_file = str(home.cookie_secret)
 
 # Who may sign in: the accounts that the password file names.
 c.JupyterHub.authenticator_class = demo_signin.DemoAuthenticator
-demo_signin.passwords(home.demo_accounts)
+demo_signin.passwords(home.demo_accounts, demo=chosen.demo or not here.isolated)
 c.DemoAuthenticator.password_file = str(home.demo_accounts)
 c.Authenticator.allow_all = True
 
@@ -75,9 +76,7 @@ if here.isolated:
     system_accounts.prepare(home, courses)
 c.HomeSpawner.homes = str(home.homes)
 c.HomeSpawner.base_url = chosen.base_url
-c.HomeSpawner.welcome = [
-    str(file) for file in sorted(home.courses.glob("*/welcome.ipynb"))[:1]
-]
+c.HomeSpawner.welcome = wiring.welcome(courses)
 c.Spawner.cmd = [str(Path(sys.executable).with_name("jupyterhub-singleuser"))]
 c.Spawner.args = ["--allow-root"] if os.geteuid() == 0 and not here.isolated else []
 c.Spawner.environment = wiring.kernel_environment(here)

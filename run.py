@@ -10,6 +10,8 @@ Only the standard library is used here: what is to be installed is not there yet
 from __future__ import annotations
 
 import argparse
+import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -22,7 +24,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -53,7 +56,14 @@ def main() -> int:
     if sys.argv[1:2] == ["test"]:
         set_up()
         return subprocess.call([PYTHON, "-m", "pytest", *sys.argv[2:]], cwd=ROOT)
-    return run(arguments())
+    chosen = arguments()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, on_signal)
+    try:
+        set_up()
+        return run(chosen)
+    except Stopped:
+        return 130
 
 
 def arguments() -> argparse.Namespace:
@@ -82,15 +92,26 @@ def set_up() -> None:
     """Make the environment, where it is not yet the one that the lock describes."""
     stamp = VENV / "theatrum-stamp"
     wanted = fingerprint()
-    if stamp.is_file() and stamp.read_text() == wanted:
+    if stamp.is_file() and stamp.read_text() == wanted and PYTHON.exists():
         return
     began = time.monotonic()
-    if not PYTHON.exists():
+    if not has_pip():
+        # Not made yet, cut off while it was made, or its Python is gone.
+        shutil.rmtree(VENV, ignore_errors=True)
         make_environment()
     install()
     install_proxy()
     stamp.write_text(wanted)
     print(f"Set up in {time.monotonic() - began:.0f} s.", flush=True)
+
+
+def has_pip() -> bool:
+    if not PYTHON.exists():
+        return False
+    asked = subprocess.run(
+        [PYTHON, "-m", "pip", "--version"], capture_output=True, check=False
+    )
+    return asked.returncode == 0
 
 
 def fingerprint() -> str:
@@ -155,9 +176,13 @@ def install() -> None:
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT
     ) as process:
         said: list[str] = []
-        for line in process.stdout or ():
-            said.append(line)
-            show.step(line.startswith(("Collecting", " + ")))
+        try:
+            for line in process.stdout or ():
+                said.append(line)
+                show.step(line.startswith(("Collecting", " + ")))
+        except Stopped:
+            process.terminate()
+            raise
     show.end()
     if process.returncode:
         stop("".join(said[-25:]) + "\nThe packages could not be installed; see above.")
@@ -228,23 +253,62 @@ class Progress:
 
 
 def run(chosen: argparse.Namespace) -> int:
-    set_up()
     environment = os.environ | {
         "PATH": f"{PYTHON.parent}{os.pathsep}{os.environ['PATH']}"
     }
-    if chosen.home is not None:
-        environment["THEATRUM_HOME"] = str(chosen.home.expanduser().absolute())
+    if home := chosen.home or os.environ.get("THEATRUM_HOME"):
+        # What we start has another working directory than this shell.
+        environment["THEATRUM_HOME"] = str(Path(home).expanduser().absolute())
     if chosen.port is not None:
         environment["THEATRUM_PORT"] = str(chosen.port)
     if chosen.no_demo:
         environment["THEATRUM_DEMO"] = "false"
     settings = read_settings(environment)
-    check_port(settings["bind"], settings["port"])
-    if settings["demo"]:
-        built = subprocess.call([PYTHON, "-m", "services.demo"], env=environment)
-        if built:
-            return built
-    return Hub(environment, settings).run()
+    with hold(Path(settings["home"])):
+        environment["THEATRUM_INSTANCE"] = settings["instance"]
+        sweep(settings["home"], spare_people=True)
+        check_port(settings["bind"], settings["port"])
+        if settings["demo"]:
+            built = call([PYTHON, "-m", "services.demo"], environment)
+            if built:
+                return built
+        return Hub(environment, settings).run()
+
+
+@contextmanager
+def hold(home: Path) -> Iterator[None]:
+    """Hold an installation, so that nobody starts it a second time beside us."""
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / "run.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            stop(f"{home} is running already: stop it first, or choose another --home.")
+        yield
+
+
+def sweep(home: str, *, spare_people: bool) -> None:
+    """End what is left of an installation; Ctrl-C does not reach this."""
+    command = [str(PYTHON), "-m", "hub.leftovers", home]
+    if spare_people:
+        command.append("--spare-people")
+    subprocess.call(command, cwd=ROOT, start_new_session=True)
+
+
+def call(command: Sequence[str | Path], environment: dict[str, str]) -> int:
+    """Run a command of ours to its end, or end it when we are to stop."""
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment, start_new_session=True
+    ) as process:
+        try:
+            return process.wait()
+        except Stopped:
+            os.killpg(process.pid, signal.SIGTERM)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(2)
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            raise
 
 
 def read_settings(environment: dict[str, str]) -> dict[str, Any]:
@@ -272,12 +336,16 @@ def check_port(bind: str, port: int) -> None:
 
 
 def taken(bind: str, port: int) -> bool:
-    with socket.socket() as probe:
+    family = socket.AF_INET6 if ":" in bind else socket.AF_INET
+    with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((bind, port))
-        except OSError:
-            return True
+        except OSError as err:
+            if err.errno == errno.EADDRINUSE:
+                return True
+            why = (err.strerror or str(err)).lower()
+            stop(f"Nothing can listen on {bind}, port {port}: {why}. Change either.")
     return False
 
 
@@ -290,26 +358,24 @@ class Hub:
         self._home = Path(settings["home"])
         self._log = self._home / "logs" / "hub.log"
         self._process: subprocess.Popen[bytes] | None = None
-        self._stopping = False
-        self._ready = False
+        self._asked_to_stop = False
         bind = settings["bind"]
         host = "127.0.0.1" if bind in {"0.0.0.0", "::"} else bind  # noqa: S104
         self._url = f"http://{host}:{settings['port']}{settings['base_url']}"
 
     def run(self) -> int:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, self._on_signal)
         began = time.monotonic()
         try:
             self._start()
             if not self._wait_until_ready():
                 return 1
-            self._ready = True
             self._greet(time.monotonic() - began)
             return self._wait_for_end()
         except Stopped:
+            self._asked_to_stop = True
             return 0
         finally:
+            ignore_signals()
             self._end()
 
     def _start(self) -> None:
@@ -344,7 +410,8 @@ class Hub:
         return True
 
     def _service_pages(self) -> list[str]:
-        courses = sorted(file.parent.name for file in self._course_files())
+        found = (file.parent.name for file in self._course_files())
+        courses = sorted(name for name in found if not name.startswith("."))
         names = ["tiles/health", "catalog/health", "courses/health", "voila/", *courses]
         return [f"services/{name}" for name in names]
 
@@ -360,12 +427,13 @@ class Hub:
     def _greet(self, spent_s: float) -> None:
         print(f"The hub is up after {spent_s:.1f} s. Ctrl-C stops it.")
         accounts = self._home / "demo-accounts.json"
-        if accounts.is_file():
-            print("Accounts (also in demo-accounts.json of the home):")
+        if self._settings["mode"] == "demo":
+            print(f"Accounts (also in {accounts.name} of the home):")
             for name, password in json.loads(accounts.read_text()).items():
                 print(f"    {name:12} {password}")
-        if self._settings["mode"] == "demo":
             print("Demo mode: one system account, people are not isolated.")
+        else:
+            print(f"The accounts and their passwords are in {accounts}.")
         print(f"ready {self._url}", flush=True)
 
     def _wait_for_end(self) -> int:
@@ -375,17 +443,10 @@ class Hub:
         print(f"The hub ended by itself ({code}); see {self._log}.", file=sys.stderr)
         return 1
 
-    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        # A second Ctrl-C must not break off the orderly stop.
-        if not self._stopping:
-            self._stopping = True
-            raise Stopped
-
     def _end(self) -> None:
         """Stop the hub, then whatever outlived it."""
         if self._process is None:
             return
-        crashed = self._ready and self._process.poll() is not None
         if self._process.poll() is None:
             print("Stopping ...", flush=True)
             self._process.terminate()
@@ -394,12 +455,22 @@ class Hub:
         if self._process.poll() is None:
             self._process.kill()
         # A hub that died leaves people's servers for the next one to take up again.
-        spare = ["--spare-people"] if crashed else []
-        subprocess.call([PYTHON, "-m", "hub.leftovers", self._home, *spare], cwd=ROOT)
+        sweep(str(self._home), spare_people=not self._asked_to_stop)
 
 
 class Stopped(BaseException):
     """We were asked to stop. Not an Exception, so that nothing takes it for a fault."""
+
+
+def on_signal(_number: int, _frame: FrameType | None) -> NoReturn:
+    """Stop in order, once: a second Ctrl-C must not break that off."""
+    ignore_signals()
+    raise Stopped
+
+
+def ignore_signals() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def default_signals() -> None:
@@ -410,6 +481,7 @@ def default_signals() -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def answers(url: str) -> bool:

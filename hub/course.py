@@ -11,6 +11,7 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
+TAKEN = frozenset({"catalog", "courses", "tiles", "voila"})
 COURSE_ID = re.compile(r"[a-z][a-z0-9_]{0,22}")
 
 
@@ -80,9 +81,27 @@ def read(file: Path) -> Course:
             f"{file}: id is {course.id!r}; use up to 23 small letters, digits and "
             "underscores, a letter first"
         )
+    if course.id in TAKEN:
+        raise CourseFileError(f"{file}: {course.id} is a service's name; take another")
+    for key in ("teachers", "students"):
+        people = table.get(key, [])
+        plain = isinstance(people, list) and all(isinstance(p, str) for p in people)
+        if not plain:
+            raise CourseFileError(f'{file}: write {key} as a list, ["anna", "bo"]')
     return course
 
 
 def installed(folder: Path) -> list[Course]:
     """The courses of an installation, by id; each has a folder in `folder`."""
-    return [read(file) for file in sorted(folder.glob("*/course.toml"))]
+    found = []
+    for file in sorted(folder.glob("*/course.toml")):
+        if file.parent.name.startswith("."):
+            continue  # being set up
+        course = read(file)
+        if course.id != file.parent.name:
+            raise CourseFileError(
+                f"{file}: id is {course.id!r}, but the folder is called "
+                f"{file.parent.name}: give both the same name"
+            )
+        found.append(course)
+    return found

@@ -24,10 +24,13 @@ def new_password() -> str:
     return "-".join(groups)
 
 
-def passwords(file: Path) -> dict[str, str]:
-    """The demo's `{name: password}`, made and stored (0600) where there is none."""
+def passwords(file: Path, *, demo: bool = True) -> dict[str, str]:
+    """The accounts' `{name: password}`, stored (0600) where there is no such file.
+
+    The demo's accounts are made then; without `demo`, an empty file to be filled in.
+    """
     if not file.exists():
-        made = {name: new_password() for name in ACCOUNTS}
+        made = {name: new_password() for name in ACCOUNTS} if demo else {}
         write_private(file, json.dumps(made, indent=2).encode() + b"\n")
     accounts: dict[str, str] = json.loads(file.read_text("utf-8"))
     return accounts
@@ -46,6 +49,8 @@ class DemoAuthenticator(Authenticator):  # type: ignore[misc]  # jupyterhub is u
         # An unknown name costs the same comparison as a known one.
         expected = accounts.get(name, secrets.token_hex(8))
         given = data.get("password", "")
+        if not given or not expected:
+            return None
         if hmac.compare_digest(expected.encode(), given.encode()) and name in accounts:
             return name
         return None

@@ -1,9 +1,9 @@
 """Where an installation keeps its state: one folder, one name for each thing in it.
 
 Demo mode: all of it belongs to the account that started the hub. Accounts mode: the
-folder belongs to root and to the services' group, sticky, so that a service can make
-its database there but can neither replace nor remove the hub's own files; each
-person's home and each course belongs to its own account and is closed to all others.
+folder and the hub's own files belong to root, and what the services write to lies in
+folders that belong to them; each person's home and each course belongs to its own
+account and is closed to all others. Root never writes where another account can.
 """
 
 from __future__ import annotations
@@ -44,7 +44,12 @@ class Home:
 
     @property
     def catalog_db(self) -> Path:
-        return self.root / "theatrum.sqlite"
+        return self.catalog / "theatrum.sqlite"
+
+    @property
+    def catalog(self) -> Path:
+        """The catalogue's database and what SQLite keeps beside it."""
+        return self.root / "catalog"
 
     @property
     def images(self) -> Path:
@@ -77,10 +82,22 @@ class Home:
     def logs(self) -> Path:
         return self.root / "logs"
 
+    @property
+    def demo_built(self) -> Path:
+        """There once the demo has been built; the hub's own."""
+        return self.root / "demo-built"
+
+    def note_mode(self, mode: str) -> None:
+        """Note, at the first start, in which mode and by whom it was made."""
+        noted = self.root / "mode"
+        if not noted.exists():
+            noted.write_text(f"{mode} {os.geteuid()}", "utf-8")
+
     def prepare(self) -> None:
         """Make the folders that are missing, closed to other accounts by default."""
         self.root.mkdir(parents=True, exist_ok=True)
         for folder in (
+            self.catalog,
             self.images,
             self.cache,
             self.courses,

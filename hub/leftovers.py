@@ -43,11 +43,12 @@ def end(home: Path, *, people: bool, patience_s: float = 1.0) -> int:
     """End the proxy and the services, with `people` also people's servers.
 
     Returns how many processes there were. Each is asked first and killed after
-    `patience_s` seconds.
+    `patience_s` seconds. Where people are spared nobody is asked: a hub that lost its
+    starter would stop their servers when it is.
     """
     found = [process for process, person in processes(home) if people or not person]
     for process in found:
-        _signal(process, "terminate")
+        _signal(process, "terminate" if people else "kill")
     _, alive = psutil.wait_procs(found, timeout=patience_s)
     for process in alive:
         _signal(process, "kill")

@@ -9,6 +9,7 @@ a misspelt setting that is passed over in silence costs an afternoon.
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import sys
 import tomllib
@@ -24,6 +25,8 @@ from pydantic_settings import (
 )
 from pydantic_settings import SettingsConfigDict as Config
 
+from hub.leftovers import instance
+
 ROOT = Path(__file__).resolve().parent.parent
 PREFIX = "THEATRUM_"
 
@@ -37,6 +40,7 @@ NOT_SETTINGS = frozenset(
         "THEATRUM_INSTANCE",
         "THEATRUM_TEST_DATA",
         "THEATRUM_TILE_CACHE",
+        "THEATRUM_TILE_CORS",
         "THEATRUM_TILE_KEY",
         "THEATRUM_TILE_LANE_PORT",
     }
@@ -120,9 +124,8 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:
         Where a name is no setting, or a value is not allowed.
     """
     _refuse_unknown(environment)
-    home = Path(
-        environment.get(PREFIX + "HOME") or Settings.model_fields["home"].default
-    )
+    given = environment.get(PREFIX + "HOME")
+    home = Path(given or Settings.model_fields["home"].default).expanduser().absolute()
     file = home / "theatrum.toml"
     variables = EnvSettingsSource(Settings)
     variables.env_vars = {name.lower(): value for name, value in environment.items()}
@@ -130,7 +133,7 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:
         settings = Settings(**(_read(file) | variables()))
     except ValidationError as err:
         raise SettingsError(_sentences(err, file, environment)) from err
-    return settings.model_copy(update={"home": settings.home.expanduser().absolute()})
+    return settings.model_copy(update={"home": home})
 
 
 def as_environment(settings: Settings) -> dict[str, str]:
@@ -145,7 +148,13 @@ def _read(file: Path) -> dict[str, Any]:  # Any: whatever TOML holds, checked ne
     if not file.is_file():
         return {}
     try:
-        return tomllib.loads(file.read_text("utf-8"))
+        table = tomllib.loads(file.read_text("utf-8"))
+        if "home" in table:
+            raise SettingsError(
+                f"home in {file} is not a setting: this file lies in it. Set "
+                f"{PREFIX}HOME, or use --home."
+            )
+        return table
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as err:
         raise SettingsError(f"{file} is not valid TOML: {err}") from err
 
@@ -180,10 +189,28 @@ def _sentences(err: ValidationError, file: Path, environment: Mapping[str, str])
     return "\n".join(lines)
 
 
+def check_mode(settings: Settings) -> None:
+    """Raise SettingsError where the home was made in another mode, or by another.
+
+    Files would belong to accounts that cannot work on them any more.
+    """
+    noted = settings.home / "mode"
+    mode = f"{settings.mode} {os.geteuid()}"
+    if noted.is_file() and noted.read_text("utf-8") != mode:
+        raise SettingsError(
+            f"{settings.home} was made as `{noted.read_text('utf-8')}` (mode and user "
+            f"id), and this start is `{mode}`: start it as before, or choose another "
+            "home folder."
+        )
+
+
 def main() -> None:
     """Print the settings as JSON, or say what is wrong with them."""
     try:
-        print(load().model_dump_json())  # noqa: T201 (what this command is for)
+        chosen = load()
+        check_mode(chosen)
+        told = chosen.model_dump(mode="json") | {"instance": instance(chosen.home)}
+        print(json.dumps(told))  # noqa: T201 (what this command is for)
     except SettingsError as err:
         print(err, file=sys.stderr)  # noqa: T201
         raise SystemExit(2) from err

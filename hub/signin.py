@@ -31,6 +31,10 @@ class NotSignedInError(Exception):
     """No valid token or session came with the request."""
 
 
+class HubUnreachableError(Exception):
+    """The hub, which knows who people are, does not answer."""
+
+
 class SignInNeededError(Exception):
     """A person's browser asked for a page without a session: begin the flow."""
 
@@ -140,7 +144,8 @@ class SignIn:
                 token, sync=False
             )
         except HTTPError as err:
-            raise NotSignedInError("the hub did not accept the token") from err
+            # An invalid token is no error here: this is a hub that does not answer.
+            raise HubUnreachableError("the hub does not answer") from err
         if not model or not self._hub.check_scopes(self._hub.access_scopes, model):
             raise NotSignedInError("this token gives no access here")
         return Person(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jupyterhub.spawner import LocalProcessSpawner
-from traitlets import List, Unicode
+from traitlets import Dict, Unicode
 
 from hub import system_accounts
 
@@ -23,8 +23,8 @@ class HomeSpawner(LocalProcessSpawner):  # type: ignore[misc]  # jupyterhub is u
 
     homes = Unicode(config=True, help="The folder that holds a home for each person")
     base_url = Unicode("/", config=True, help="The hub's path, for links in them")
-    welcome = List(
-        Unicode(), config=True, help="Files that are put into a home when it is made"
+    welcome = Dict(
+        config=True, help="Text by file name, put into a home when it is made"
     )
 
     @property
@@ -39,9 +39,9 @@ class HomeSpawner(LocalProcessSpawner):  # type: ignore[misc]  # jupyterhub is u
         staging = self.home.with_name(f".{self.user.name}.new")
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(mode=0o700)
-        for file in map(Path, self.welcome):
-            text = file.read_text("utf-8").replace("](/", f"]({self.base_url}")
-            (staging / file.name).write_text(text, "utf-8")
+        for name, text in self.welcome.items():
+            below = text.replace("](/", f"]({self.base_url}")
+            (staging / name).write_text(below, "utf-8")
         self.hand_over(staging)
         staging.rename(self.home)
 

@@ -124,20 +124,24 @@ def give_tree(folder: Path, owner: pwd.struct_passwd) -> None:
 
 
 def prepare(home: Home, courses: Sequence[Course]) -> None:
-    """Hand the parts of the home folder to the accounts that work on them."""
+    """Hand the parts of the home folder to the accounts that work on them, once."""
     services = ensure_service(SERVICES, home.root)
     root = pwd.getpwuid(0)
-    shared = pwd.struct_passwd((*root[:3], services.pw_gid, *root[4:]))
-    # Sticky: a service makes its database here, and cannot touch the hub's files.
-    give(home.root, shared, 0o1771)
-    for folder in (home.images, home.cache, home.exchange, home.dashboards):
+    give(home.root, root, 0o711)
+    for folder in (
+        home.catalog,
+        home.images,
+        home.cache,
+        home.exchange,
+        home.dashboards,
+    ):
         if folder.stat().st_uid == 0:
             give_tree(folder, services)
-    for file in home.root.glob(f"{home.catalog_db.name}*"):
-        give(file, services, 0o600)
-    for file in home.root.glob("theatrum.*"):
-        if file.suffix in {".toml", ".lock"}:
-            give(file, services, 0o600)
+    settings = home.root / "theatrum.toml"
+    if settings.exists():
+        # Whoever could write to it could have everything run as root.
+        readable = pwd.struct_passwd((*root[:3], services.pw_gid, *root[4:]))
+        give(settings, readable, 0o640)
     for folder in (home.homes, home.courses):
         give(folder, root, 0o711)
     for course in courses:

@@ -8,6 +8,7 @@ the person's groups; only a course's teachers may enter its grading server.
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from base64 import urlsafe_b64encode
 from collections.abc import Sequence
@@ -72,6 +73,31 @@ def kernel_environment(here: Installation, *, kind: str = "people") -> dict[str,
         "JUPYTER_CONFIG_PATH": f"{jupyter / kind}{os.pathsep}{jupyter}",
         "JUPYTER_PATH": str(jupyter / "share"),
     }
+
+
+def welcome(courses: Sequence[Course]) -> dict[str, str]:
+    """The first course's welcome notebook, as it ships, by file name.
+
+    Never the copy in the course's folder: the account that grades can write there,
+    and the hub, which may be root, would put whatever it finds into people's homes.
+    """
+    for course in courses:
+        file = ROOT / "notebooks" / "courses" / course.id / "welcome.ipynb"
+        if file.is_file():
+            return {file.name: file.read_text("utf-8")}
+    return {}
+
+
+def install_dashboards(home: Home) -> None:
+    """Put the dashboards that ship where they are served from, unless they are there.
+
+    Only while the folder is ours: what another account can write to is left alone.
+    """
+    if home.dashboards.stat().st_uid != os.geteuid():
+        return
+    for notebook in (ROOT / "notebooks" / "dashboards").glob("*.ipynb"):
+        if not (home.dashboards / notebook.name).exists():
+            shutil.copyfile(notebook, home.dashboards / notebook.name)
 
 
 def services(here: Installation) -> list[Record]:
@@ -214,7 +240,12 @@ def roles(here: Installation) -> list[Record]:
         },
         {
             "name": "idle-culler",
-            "scopes": ["list:users", "read:users:activity", "delete:servers"],
+            "scopes": [
+                "list:users",
+                "read:users:activity",
+                "read:servers",
+                "delete:servers",
+            ],
             "services": ["idle-culler"],
         },
     ]

@@ -56,6 +56,7 @@ def catalogue(home: Path | None) -> Engine:
 
     settings = settings_for(home)
     here = Home(settings.home)
+    os.umask(0o077)
     here.prepare()
     if settings.mode == "accounts" and os.geteuid() == 0:
         system_accounts.become(system_accounts.SERVICES)
@@ -91,13 +92,14 @@ def fetch_demo(
     from services.catalog.fetch_demo import FetchError, fetch
     from services.catalog.register import register
 
+    engine = catalogue(home)
     target = Home(settings_for(home).home).images / "CMU-1.svs"
     try:
         fetch(target, console)
     except FetchError as err:
         errors.print(str(err), markup=False)
         raise typer.Exit(1) from err
-    code = register(catalogue(home), [target], collection, group or [], console, errors)
+    code = register(engine, [target], collection, group or [], console, errors)
     raise typer.Exit(code)
 
 

@@ -77,6 +77,8 @@ def test_imports_point_one_way() -> None:
         f"{file.relative_to(ROOT)} imports {name}"
         for folder, names in allowed.items()
         for file in (ROOT / folder).rglob("*.py")
+        # Read by Jupyter in people's servers: wiring, as the hub's own file is.
+        if "jupyter" not in file.relative_to(ROOT).parts
         for name in pattern.findall(file.read_text())
         if name in ours - names
     ]

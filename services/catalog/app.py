@@ -197,7 +197,8 @@ def _geometry(image: Image) -> dict[str, Any]:
     associated = [
         name
         for name in image.geometry["associated"]
-        if name != "label" or image.collection.shows_label
+        # A macro can show the label.
+        if name not in {"label", "macro"} or image.collection.shows_label
     ]
     return image.geometry | {"associated": associated}
 

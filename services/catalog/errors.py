@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hub.signin import NotSignedInError
+from hub.signin import HubUnreachableError, NotSignedInError
 
 
 class CatalogError(Exception):
@@ -22,6 +22,7 @@ class BadNameError(CatalogError):
 
 
 STATUS: dict[type[Exception], tuple[int, str]] = {
+    HubUnreachableError: (503, "The hub is restarting: try again in a minute."),
     NotSignedInError: (403, "Sign in at the hub, or send a hub token."),
     NoSuchImageError: (404, "Check the image's name, or ask who owns it for access."),
     ImageGoneError: (410, "Tell whoever keeps the slides that this file is gone."),

@@ -18,7 +18,7 @@ from hub.settings import Settings
 from hub.signin import Asker, Person, SignIn
 from services.courses.errors import STATUS, BadPackageError, NotFoundError
 from services.courses.exchange import Exchange
-from services.courses.packages import PACKAGE_BYTES
+from services.courses.packages import PACKAGE_BYTES, recover
 
 
 def teaches(person: Person, course: str) -> bool:
@@ -52,7 +52,9 @@ def make_app(settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    app.state.exchange = Exchange(Home(settings.home).exchange)
+    root = Home(settings.home).exchange
+    recover(root)
+    app.state.exchange = Exchange(root)
     pages.install_headers(app)
     problems.install(app, STATUS)
     SignIn().install(app)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hub.signin import NotSignedInError
+from hub.signin import HubUnreachableError, NotSignedInError
 
 
 class CoursesError(Exception):
@@ -26,6 +26,7 @@ class ReleasedAlreadyError(CoursesError):
 
 
 STATUS: dict[type[Exception], tuple[int, str]] = {
+    HubUnreachableError: (503, "The hub is restarting: try again in a minute."),
     NotSignedInError: (403, "Sign in at the hub, or send a hub token."),
     NotFoundError: (404, "Check the names, or ask the teacher for access."),
     BadNameError: (400, "Use small letters, digits, hyphens and underscores."),

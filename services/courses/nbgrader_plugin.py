@@ -22,6 +22,7 @@ from nbgrader.exchange import abc
 from nbgrader.utils import find_all_notebooks, parse_utc
 from traitlets import Bool
 
+from services.courses.errors import BadPackageError
 from services.courses.packages import pack, unpack
 
 _TIMEOUT_S = 60.0
@@ -70,6 +71,11 @@ class HubExchange(abc.Exchange):  # type: ignore[misc]  # nbgrader is untyped
         if not answer.is_success:
             self.fail(_why(answer))
         return answer
+
+    def own(self) -> dict[str, str]:
+        """The student whose server this is, as a query; none on a grading server."""
+        student = self.coursedir.student_id
+        return {} if student in {"", "*"} else {"student": student}
 
     def local(self, course: str, assignment: str) -> Path:
         """The student's folder of an assignment."""
@@ -178,8 +184,16 @@ class HubCollect(HubExchange, abc.ExchangeCollect):  # type: ignore[misc]
             if wanted in {"*", "", submission["student"]}:
                 people.setdefault(submission["student"], []).append(submission)
         due = self._due()
-        for submissions in people.values():
-            self._take(_chosen(submissions, due))
+        failed = []
+        for student, submissions in people.items():
+            try:
+                self._take(_chosen(submissions, due))
+            except (BadPackageError, OSError) as err:
+                # One student's odd files must not keep the others from their grade.
+                self.log.error("Not collected from %s: %s", student, err)
+                failed.append(student)
+        if failed:
+            self.fail(f"Collected, but not from {', '.join(failed)}: see above.")
 
     def _due(self) -> datetime | None:
         if not self.before_duedate:
@@ -252,7 +266,11 @@ class HubReleaseFeedback(HubExchange, abc.ExchangeReleaseFeedback):  # type: ign
             student = folder.parent.name
             if student in left_out or wanted not in {"*", student}:
                 continue
-            stamp = (folder / "timestamp.txt").read_text("utf-8").strip()
+            noted = folder / "timestamp.txt"
+            if not noted.is_file():
+                self.log.warning("%s did not hand in here: nothing is given", student)
+                continue
+            stamp = noted.read_text("utf-8").strip()
             self.ask(
                 "PUT",
                 self.course,
@@ -275,7 +293,7 @@ class HubFetchFeedback(HubExchange, abc.ExchangeFetchFeedback):  # type: ignore[
             "GET",
             self.course,
             "submissions",
-            params={"assignment": self.assignment},
+            params={"assignment": self.assignment, **self.own()},
         ).json()["submissions"]
         for submission in found:
             if not submission["feedback"]:
@@ -305,6 +323,8 @@ class HubList(HubExchange, abc.ExchangeList):  # type: ignore[misc]
         return found
 
     def remove_files(self) -> list[Record]:
+        if self.inbound or self.cached:
+            self.fail("What was handed in is kept and cannot be removed.")
         listed = self.list_files()
         for entry in listed:
             self.ask(
@@ -351,6 +371,7 @@ class HubList(HubExchange, abc.ExchangeList):  # type: ignore[misc]
 
     def _submitted(self, course: str) -> list[Record]:
         params = {"assignment": self.assignment} if self.assignment else {}
+        params |= self.own()
         found = self.ask("GET", course, "submissions", params=params).json()
         together: dict[tuple[str, str], list[Record]] = {}
         for submission in found["submissions"]:

@@ -175,7 +175,7 @@ def _attempts(home: Path) -> str:
         "the passwords": "demo-accounts.json",
         "the cookie secret": "jupyterhub_cookie_secret",
         "the tile key": "tile.key",
-        "the catalogue": "theatrum.sqlite",
+        "the catalogue": "catalog/theatrum.sqlite",
         "the slides": "images/ihc.svs",
         "the log": "logs/hub.log",
     }

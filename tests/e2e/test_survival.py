@@ -59,11 +59,56 @@ def test_a_killed_hub_finds_everything_as_it_was(tmp_path: Path) -> None:
         ) as researcher:
             kept = researcher.get("user/researcher/api/contents/kept.txt")
         assert kept.json()["content"] == "kept"
-        names = _service_names(home)
-        assert len(names) == len(set(names)), "a service of the first hub was left"
+        expected = ["catalog", "courses", "idle-culler", "tiles", "voila"]
+        assert _service_names(home) == expected, "a service was left, or is missing"
     finally:
         second.stop()
     assert list(processes(home)) == []
+
+
+def test_a_home_that_is_in_use_is_not_started_a_second_time(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    with running_hub(home, "--no-demo") as hub:
+        second = start(home, "--no-demo")
+        said, _ = second.communicate(timeout=60)
+        with hub.sign_in("researcher") as researcher:
+            assert researcher.get("services/catalog/").status_code == 200
+    assert second.returncode == 1
+    assert "is running already" in said
+
+
+def test_a_hub_whose_starter_was_killed_is_replaced_and_servers_go_on(
+    tmp_path: Path,
+) -> None:
+    home, port = tmp_path / "home", free_port()
+    first = wait_until_ready(start(home, "--no-demo", port=port), home)
+    _start_server(first, "researcher")
+    server = _server_pids(home)
+    first.process.kill()
+    first.process.wait(20)
+    second = wait_until_ready(start(home, "--no-demo", port=port), home)
+    try:
+        assert _server_pids(home) == server
+    finally:
+        second.stop()
+    assert list(processes(home)) == []
+
+
+def test_a_home_stays_in_the_mode_in_which_it_was_made(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "mode").write_text("accounts 0")
+    process = start(home, "--no-demo")
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "was made as `accounts 0`" in said
+
+
+def test_an_address_of_another_machine_is_told_as_such(tmp_path: Path) -> None:
+    process = start(tmp_path / "home", "--no-demo", THEATRUM_BIND="192.0.2.1")
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "Nothing can listen on 192.0.2.1" in said
 
 
 def test_a_taken_port_is_told_with_the_next_free_one(tmp_path: Path) -> None:
@@ -120,15 +165,19 @@ def _server_pids(home: Path) -> list[int]:
 
 
 def _service_names(home: Path) -> list[str]:
-    """The services' own processes: the hub's direct children."""
+    """The services that run, one entry for each process that is not a child of one."""
     names = []
     for process, person in processes(home):
-        if not person and "JUPYTERHUB_SERVICE_NAME" in process.environ():
-            parent = process.parent()
-            if parent is not None and _is_hub(parent):
-                names.append(process.environ()["JUPYTERHUB_SERVICE_NAME"])
-    return names
+        if person or not _service_name(process):
+            continue
+        parent = process.parent()
+        if parent is None or not _service_name(parent):
+            names.append(_service_name(process))
+    return sorted(names)
 
 
-def _is_hub(process: psutil.Process) -> bool:
-    return "jupyterhub_config.py" in " ".join(process.cmdline())
+def _service_name(process: psutil.Process) -> str:
+    try:
+        return process.environ().get("JUPYTERHUB_SERVICE_NAME", "")
+    except psutil.Error:
+        return ""

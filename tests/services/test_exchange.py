@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import random
 import stat
 import zipfile
 from pathlib import Path
@@ -18,7 +19,7 @@ from services.courses.errors import (
     ReleasedAlreadyError,
 )
 from services.courses.exchange import Exchange
-from services.courses.packages import pack, unpack
+from services.courses.packages import pack, recover, unpack
 
 COURSE, WORK = "histo1", "slide1"
 
@@ -136,6 +137,53 @@ def test_a_broken_package_is_refused_and_nothing_is_stored(
         with pytest.raises(BadPackageError):
             unpack(package, folder / "target")
     assert list(folder.iterdir()) == []
+
+
+def test_a_file_that_inflates_to_more_than_it_says_is_refused(tmp_path: Path) -> None:
+    package = bytearray(_zip({"a": bytes(5_000_000)}))
+    size = (5_000_000).to_bytes(4, "little")
+    while (place := package.find(size)) >= 0:
+        package[place : place + 4] = (1).to_bytes(4, "little")
+    with pytest.raises(BadPackageError):
+        unpack(bytes(package), tmp_path / "target")
+
+
+@settings(deadline=None, max_examples=100)
+@given(place=st.integers(30, 10_000), value=st.integers(0, 255))
+def test_a_package_with_a_damaged_byte_is_whole_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, place: int, value: int
+) -> None:
+    content = random.Random(1).randbytes(3000)
+    package = bytearray(_zip({"a.json": content, "b/c.json": b"1" * 3000}))
+    package[place % len(package)] = value
+    target = tmp_path_factory.mktemp("damaged") / "target"
+    try:
+        unpack(bytes(package), target)
+    except BadPackageError:
+        assert not target.exists()
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "a/b", "x/" * 1000 + "y"])
+def test_paths_that_cannot_be_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(BadPackageError):
+        unpack(_zip({"a": b"", name: b""}), tmp_path / "target")
+
+
+def test_a_folder_in_the_place_of_the_time_is_refused(tmp_path: Path) -> None:
+    package = _zip({"timestamp.txt/x": b""})
+    with pytest.raises(BadPackageError, match=r"timestamp\.txt"):
+        unpack(package, tmp_path / "target", {"timestamp.txt": b"now"})
+
+
+def test_a_replacement_that_was_cut_off_is_finished_at_the_next_start(
+    exchange: Exchange,
+) -> None:
+    released = exchange.root / COURSE / "released"
+    (released / WORK).rename(released / f".{WORK}.replaced")
+    (released / ".new-0123").mkdir()
+    recover(exchange.root)
+    assert exchange.released(COURSE) == {WORK: ("slide1",)}
+    assert [path.name for path in released.iterdir()] == [WORK]
 
 
 def test_links_in_a_folder_are_left_out_of_its_package(tmp_path: Path) -> None:
