@@ -1,6 +1,6 @@
 """Our tiles against openslide's Deep Zoom generator: one run, one file, the same tiles.
 
-    python benchmarks/tiles/stored_and_composed.py [SLIDE] [--tiles N] [--seed S]
+    python benchmarks/tiles.py [SLIDE] [--tiles N] [--seed S]
 
 The peer is what most slide servers do: `openslide.deepzoom.DeepZoomGenerator` and a
 JPEG of quality 75 by Pillow. It gets our grid and no overlap, so that both make the
