@@ -10,6 +10,21 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fuzz", action="store_true", help="run the fuzz tests as well")
+
+
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    """Leave the fuzz tests out, unless they are asked for."""
+    if config.getoption("--fuzz"):
+        return
+    left_out = [item for item in items if "fuzz" in item.keywords]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in set(left_out)]
+
+
 def _shared_data() -> Path | None:
     """The folder of real test images, where this machine has one."""
     wanted = os.environ.get("THEATRUM_TEST_DATA", "../shared/data")

@@ -109,7 +109,7 @@ def test_a_damaged_file_is_refused_or_served(tmp_path: Path, name: str) -> None:
     shake(tmp_path, name, cases=25, seed=0)
 
 
-@pytest.mark.long
+@pytest.mark.fuzz
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", KINDS)
 def test_thousands_of_damaged_files_are_refused_or_served(

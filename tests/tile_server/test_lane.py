@@ -436,7 +436,7 @@ def test_whatever_is_sent_is_answered_or_refused(
     feed(both, tile, raw)
 
 
-@pytest.mark.long
+@pytest.mark.fuzz
 @given(raw=st.one_of(st.binary(max_size=300), st.lists(PIECES).map(b"".join)))
 @settings(
     max_examples=20_000,

@@ -78,7 +78,7 @@ def test_changed_bytes_are_served_or_refused(tmp_path: Path, name: str) -> None:
     _fuzz(tmp_path, name, seed=1, cases=40)
 
 
-@pytest.mark.long
+@pytest.mark.fuzz
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", _WRITERS)
 def test_very_many_changed_bytes_are_served_or_refused(
