@@ -299,7 +299,9 @@ def _share(layer: _Layer, numbers: npt.NDArray[np.float64]) -> npt.NDArray[np.fl
     """Where numbers lie in the window, 0 to 1, after gamma."""
     low, high = layer.window
     # What is no number (a hole in a map) is shown like the darkest.
-    share = np.nan_to_num((numbers - low) / (high - low), nan=0.0)
+    # Numbers beyond all measure in the file: NaN, which becomes the window's foot.
+    with np.errstate(invalid="ignore", over="ignore"):
+        share = np.nan_to_num((numbers - low) / (high - low), nan=0.0)
     share = np.clip(share, 0.0, 1.0)
     return share if layer.gamma == 1.0 else share**layer.gamma
 
