@@ -198,7 +198,9 @@ class _Worker:
         environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
         self._process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "tile_server.probe_worker", str(memory_bytes)),
+                # -P: a file of our name in the folder that we were started in is not us.
+                *(sys.executable, "-P", "-m", "tile_server.probe_worker"),
+                str(memory_bytes),
                 *([] if imports is None else [os.fspath(imports.absolute())]),
             ],
             stdin=subprocess.PIPE,
