@@ -198,7 +198,7 @@ class _Worker:
         environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
         self._process = subprocess.Popen(
             [
-                # -P: a file of our name in the folder that we were started in is not us.
+                # -P: a file of our name in the folder of our start is not us.
                 *(sys.executable, "-P", "-m", "tile_server.probe_worker"),
                 str(memory_bytes),
                 *([] if imports is None else [os.fspath(imports.absolute())]),
