@@ -149,7 +149,12 @@ def revoke(
     """Take the right from hub groups; tile addresses in use end with their day."""
     from sqlalchemy.orm import Session
 
+    from services.catalog.errors import BadNameError
     from services.catalog.store import close_collection
 
-    with Session(catalogue(home)) as session:
-        close_collection(session, collection, groups)
+    try:
+        with Session(catalogue(home)) as session:
+            close_collection(session, collection, groups)
+    except BadNameError as err:
+        errors.print(str(err), markup=False)
+        raise typer.Exit(2) from err

@@ -179,10 +179,18 @@ def ensure_collection(
 
 
 def close_collection(session: Session, name: str, groups: Sequence[str]) -> None:
-    """Take the right to see a collection from `groups`."""
+    """Take the right to see a collection from `groups`.
+
+    Raises
+    ------
+    BadNameError
+        Where there is no such collection: a slip of the pen must not pass for done.
+    """
     collection = session.scalar(select(Collection).where(Collection.name == name))
     if collection is None:
-        return
+        raise BadNameError(
+            f"there is no collection {name!r}: `theatrum collections list` shows all"
+        )
     collection.groups = [
         entry for entry in collection.groups if entry.group not in set(groups)
     ]

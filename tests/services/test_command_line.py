@@ -91,6 +91,12 @@ def test_a_bad_collection_name_says_what_is_allowed(home: Path) -> None:
     assert "small letters" in said.output
 
 
+def test_a_right_taken_from_a_misspelt_collection_is_an_error(home: Path) -> None:
+    said = _run("collections", "revoke", "slidse", "students", home=home)
+    assert said.exit_code == 2
+    assert "there is no collection 'slidse'" in said.output
+
+
 def test_a_wrong_setting_ends_the_command_with_its_name(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
