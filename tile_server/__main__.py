@@ -9,8 +9,10 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -20,7 +22,8 @@ from rich.progress import track
 
 from tile_server import running, tokens, workers
 from tile_server.folder import SlideFolder, folder_routes
-from tile_server.probing import Prober
+from tile_server.probing import Prober, ProbeSettings
+from tile_server.readers.imports import IMPORTS
 from tile_server.service import TileSettings
 from tile_server.workers import Worker
 
@@ -101,8 +104,11 @@ def _serve(options: argparse.Namespace) -> int:
     if not root.is_dir():
         raise CannotStart(f"{root} is not a folder: name one that holds slides.")
     listening = _workers(options, options.port)
-    settings = _settings(tokens.new_key(), os.environ)
+    with _with_folder(_settings(tokens.new_key(), os.environ)) as settings:
+        return _serve_folder(root, settings, listening)
 
+
+def _serve_folder(root: Path, settings: TileSettings, listening: list[Worker]) -> int:
     def work(worker: Worker) -> None:
         with Prober(settings.probe) as prober:
             folder = SlideFolder(root, prober)
@@ -123,6 +129,21 @@ def _serve(options: argparse.Namespace) -> int:
             )
 
     return workers.run(listening, work)
+
+
+@contextmanager
+def _with_folder(settings: TileSettings) -> Iterator[TileSettings]:
+    """Settings with a folder for the cache, which all processes share.
+
+    One that nobody named goes when the service ends.
+    """
+    with ExitStack() as passing:
+        folder = settings.cache_folder
+        if folder is None:
+            made = tempfile.TemporaryDirectory(prefix="theatrum-tiles-")
+            folder = Path(passing.enter_context(made))
+        probe = replace(settings.probe or ProbeSettings(), imports=folder / IMPORTS)
+        yield replace(settings, cache_folder=folder, probe=probe)
 
 
 def _addresses(worker: Worker) -> str:
@@ -203,7 +224,9 @@ def _hub(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
     def work(worker: Worker) -> None:
         running.run(settings, worker.plain, besides=_besides(worker))
 
-    return workers.run(_workers(options, port, host), work)
+    listening = _workers(options, port, host)
+    with _with_folder(settings) as settings:
+        return workers.run(listening, work)
 
 
 def _beside_kernel(environment: Mapping[str, str]) -> None:

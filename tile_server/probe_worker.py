@@ -7,6 +7,7 @@ their own. It ends when its input does.
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 import os
@@ -16,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from tile_server.errors import TileServerError
+from tile_server.pyramid import Pyramid
 from tile_server.readers import open_slide
 from tile_server.readers.imports import Imports
+from tile_server.regions import thumbnail
 from tile_server.view import describe
 
 try:
@@ -39,7 +42,7 @@ def main(arguments: list[str]) -> int:
     _write(answers, {"ready": True})
     for line in sys.stdin:
         _limit_processor_time()
-        _write(answers, _answer(Path(json.loads(line)["path"]), imports))
+        _write(answers, _answer(json.loads(line), imports))
     return 0
 
 
@@ -67,10 +70,18 @@ def _limit_processor_time() -> None:
         resource.setrlimit(resource.RLIMIT_CPU, (soft, most))
 
 
-def _answer(path: Path, imports: Imports | None) -> dict[str, Any]:
+def _answer(question: dict[str, Any], imports: Imports | None) -> dict[str, Any]:
+    path = Path(question["path"])
     try:
         with open_slide(path, imports=imports) as reader:
-            return {"view": describe(reader), "series": reader.facts.series}
+            if "thumbnail" in question:
+                jpeg = thumbnail(Pyramid(reader), question["thumbnail"])
+                return {"thumbnail": base64.b64encode(jpeg).decode()}
+            return {
+                "view": describe(reader),
+                "series": reader.facts.series,
+                "associated": reader.facts.associated,
+            }
     except TileServerError as error:
         return {"refusal": str(error)}
     except MemoryError:

@@ -7,11 +7,13 @@ seconds; only what came through is opened in the service. A worker that falls is
 replaced, and the file is refused with the reason.
 
 What was found is remembered by path and version: a file is probed once. A refusal is
-forgotten after a minute, since its cause may have been the moment.
+forgotten after a minute, since its cause may have been the moment. A service that only
+lists slides has their thumbnails drawn by a worker too, and so never opens one itself.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 import os
@@ -24,7 +26,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, NotRequired, Self, TypedDict, cast
 
 from tile_server.errors import Stopped, UnreadableSlide
 
@@ -45,6 +47,8 @@ class ProbeSettings:
     seconds
         How long a file may take to open. Longer lets huge or remote files through and
         lets a hostile one hold a worker up longer.
+    drawing_s
+        Likewise how long its thumbnail may take, with the opening.
     memory_bytes
         Address space of a worker (where the system can limit it). More lets files with
         huge headers through; the machine must be able to spare it.
@@ -56,6 +60,7 @@ class ProbeSettings:
     """
 
     seconds: float = 20.0
+    drawing_s: float = 60.0
     memory_bytes: int = 4 * 2**30
     workers: int = 2
     imports: Path | None = None
@@ -68,19 +73,29 @@ class Finding:
     Attributes
     ----------
     view
-        As `view.describe` gives it.
+        As `view.describe` gives it, without the images that can show the label.
     series
         As in `SlideFacts`.
+    associated
+        The names of all associated images, the label's included.
     """
 
     view: dict[str, Any]
     series: str
+    associated: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class _Refusal:
     message: str
     until: float
+
+
+class _Question(TypedDict):
+    """What a worker is asked: to describe a file or, with a size, to draw it too."""
+
+    path: Path
+    thumbnail: NotRequired[int]
 
 
 class Prober:
@@ -125,6 +140,19 @@ class Prober:
             raise UnreadableSlide(known.message)
         return known
 
+    def thumbnail(self, path: Path, version: str, longest: int) -> bytes:
+        """A JPEG of the whole slide, `longest` pixels at its longer side or less.
+
+        Drawn anew every time; blocks while a worker draws. Raises UnreadableSlide.
+        """
+        self.probe(path, version)
+        answer = self._ask(
+            {"path": path, "thumbnail": longest}, self._settings.drawing_s
+        )
+        if isinstance(answer, _Refusal):
+            raise UnreadableSlide(answer.message)
+        return base64.b64decode(answer["thumbnail"])
+
     def close(self) -> None:
         """End all workers; what is being probed is refused."""
         with self._lock:
@@ -145,10 +173,17 @@ class Prober:
         self.close()
 
     def _look(self, path: Path) -> Finding | _Refusal:
+        answer = self._ask({"path": path}, self._settings.seconds)
+        if isinstance(answer, _Refusal):
+            return answer
+        return Finding(answer["view"], answer["series"], tuple(answer["associated"]))
+
+    def _ask(self, question: _Question, seconds: float) -> dict[str, Any] | _Refusal:
+        path = question["path"]
         with self._places:
             worker = self._take()
             try:
-                answer = worker.ask(path, self._settings.seconds)
+                answer = worker.ask(question, seconds)
             except _Fell as fall:
                 self._drop(worker)
                 if self._closed:
@@ -160,9 +195,7 @@ class Prober:
                 raise
             with self._lock:
                 self._idle.append(worker)
-        if "refusal" in answer:
-            return _refusal(str(answer["refusal"]))
-        return Finding(answer["view"], answer["series"])
+        return _refusal(str(answer["refusal"])) if "refusal" in answer else answer
 
     def _take(self) -> _Worker:
         with self._lock:
@@ -215,15 +248,16 @@ class _Worker:
     def alive(self) -> bool:
         return self._process.poll() is None
 
-    def ask(self, path: Path, seconds: float) -> dict[str, Any]:
+    def ask(self, question: _Question, seconds: float) -> dict[str, Any]:
         """The worker's answer; raises _Fell."""
-        question = json.dumps({"path": os.fspath(path.absolute())}) + "\n"
+        path = os.fspath(question["path"].absolute())
+        line = json.dumps(question | {"path": path}) + "\n"
         try:
             if not self._ready:
                 self._answer(_STARTING_S)
                 self._ready = True
             assert self._process.stdin is not None  # noqa: S101 - it is a pipe; for mypy
-            self._process.stdin.write(question.encode())
+            self._process.stdin.write(line.encode())
             self._process.stdin.flush()
         except OSError as error:
             raise _Fell("the process that looks at it ended") from error

@@ -35,7 +35,7 @@ from tile_server.probing import Prober, ProbeSettings
 from tile_server.pyramid import JPEG, Pyramid, Tile
 from tile_server.readers import open_slide
 from tile_server.readers.chunks import ChunkCache
-from tile_server.readers.imports import IMPORT_BYTES, Imports
+from tile_server.readers.imports import IMPORT_BYTES, IMPORTS, Imports
 from tile_server.readers.rendering import styled
 from tile_server.readers.style import Style
 from tile_server.reading import read_now
@@ -134,7 +134,7 @@ class TileService:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if prober is None and settings.probe is not None:
             # Copies are made where a hostile file does least harm.
-            probe = replace(settings.probe, imports=folder / "imports")
+            probe = replace(settings.probe, imports=folder / IMPORTS)
             prober = self._resources.enter_context(Prober(probe))
         self._prober = prober
         if prober is not None:
@@ -147,7 +147,7 @@ class TileService:
         self._resources.callback(self._derived.close)
         self._decoded = openslide.OpenSlideCache(settings.decoded_bytes)
         self._chunks = ChunkCache(settings.decoded_bytes)
-        self._imports = Imports(folder / "imports", settings.import_bytes)
+        self._imports = Imports(folder / IMPORTS, settings.import_bytes)
         self._compute = ThreadPoolExecutor(os.cpu_count() or 2, "tiles")
         self._queue = Queue(settings.most_waiting, settings.answer_s)
         self._tiles: Flights[Tile] = Flights(self._compute, self._stopping, self._queue)

@@ -8,7 +8,8 @@ day, so that the tile service needs no database and the browser's cache helps.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +29,7 @@ from services.catalog import store, thumbnails
 from services.catalog.errors import STATUS
 from services.catalog.models import Image
 from tile_server.address import tiles_url
+from tile_server.probing import Prober
 from tile_server.tokens import Capability, decode_key, expiry, seal
 
 _HERE = Path(__file__).parent
@@ -41,6 +43,7 @@ class Service:
     engine: Engine
     settings: Settings
     tile_key: bytes
+    prober: Prober
 
     @property
     def prefix(self) -> str:
@@ -61,13 +64,21 @@ def make_app(settings: Settings, tile_key: str) -> FastAPI:
         engine=store.open_store(Home(settings.home)),
         settings=settings,
         tile_key=decode_key(tile_key),
+        prober=store.open_prober(Home(settings.home)),
     )
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        with service.prober:
+            yield
+
     app = FastAPI(
         title="Theatrum catalogue",
         version="1",
         openapi_url=f"{service.prefix}api/v1/openapi.json",
         docs_url=None,
         redoc_url=None,
+        lifespan=lifespan,
     )
     app.state.service = service
     pages.install_headers(app)
@@ -118,7 +129,7 @@ def get_image(
 ) -> dict[str, Any]:
     """What is known of an image."""
     image = store.find(database, asker, image_id)
-    store.refresh(database, image)
+    store.refresh(database, image, prober=service.prober)
     return _geometry(image) | _summary(service, image)
 
 
@@ -132,9 +143,13 @@ def get_thumbnail(
 ) -> Response:
     """A JPEG of the whole image, `size` pixels at its longer side."""
     image = store.find(database, asker, image_id)
-    store.refresh(database, image)
+    store.refresh(database, image, prober=service.prober)
     jpeg = thumbnails.thumbnail(
-        service.cache, Path(image.path), image.id, image.version, size
+        service.cache,
+        service.prober,
+        Path(image.path),
+        (image.id, image.version),
+        size,
     )
     return Response(
         jpeg,
@@ -149,7 +164,7 @@ def view_image(
 ) -> dict[str, Any]:
     """The way to an image's pixels: its geometry and a sealed tile address."""
     image = store.find(database, asker, image_id)
-    store.refresh(database, image)
+    store.refresh(database, image, prober=service.prober)
     expires = expiry(time.time(), service.settings.tile_life_s)
     capability = Capability(
         path=image.path,

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from services.catalog import store
 from services.catalog.errors import BadNameError
 from tile_server.errors import TileServerError
+from tile_server.probing import Prober
 
 
 def register(
@@ -26,7 +27,7 @@ def register(
     """Register each readable slide; the exit code is 1 where one was refused."""
     files = list(_files(paths))
     added, refused = 0, []
-    with Session(engine) as session:
+    with Session(engine) as session, Prober() as prober:
         try:
             target = store.ensure_collection(session, collection, groups)
         except BadNameError as err:
@@ -34,7 +35,7 @@ def register(
             return 2
         for path in track(files, "Registering", console=console, transient=True):
             try:
-                image = store.add_image(session, target, path)
+                image = store.add_image(session, target, path, prober=prober)
             except (OSError, TileServerError) as err:
                 refused.append(_reason(path.name, err))
                 continue

@@ -2,6 +2,9 @@
 
 A person sees the collections that name one of their groups. A course's grading
 server sees what the course's teachers see, for it runs the students' notebooks.
+
+Files are looked at by the workers of a `Prober`, never here: one that crashes a reader,
+or keeps it busy for ever, is refused like any other that cannot be read.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session, joinedload
@@ -20,14 +24,23 @@ from hub.signin import Person
 from services.catalog.errors import BadNameError, ImageGoneError, NoSuchImageError
 from services.catalog.models import Collection, CollectionGroup, Image
 from tile_server.errors import TileServerError
-from tile_server.readers import open_slide
+from tile_server.probing import Prober, ProbeSettings
+from tile_server.readers.imports import IMPORTS
 from tile_server.versions import file_version
-from tile_server.view import describe
 
 log = logging.getLogger(__name__)
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _NOT_IN_NAME = re.compile(r"[^a-z0-9._-]+")
+
+
+def open_prober(home: Home) -> Prober:
+    """What looks at files for the catalogue; the caller closes it.
+
+    Pictures that have to be imported first are imported where the tile service finds
+    them again.
+    """
+    return Prober(ProbeSettings(imports=home.cache / "tiles" / IMPORTS))
 
 
 def open_store(home: Home) -> Engine:
@@ -83,8 +96,10 @@ def find(session: Session, person: Person, image_id: str) -> Image:
     return image
 
 
-def refresh(session: Session, image: Image) -> None:
+def refresh(session: Session, image: Image, *, prober: Prober | None = None) -> None:
     """Take note of a file that was replaced: its version and geometry.
+
+    `prober` looks at the file; without it one is started for this call.
 
     Raises
     ------
@@ -96,8 +111,7 @@ def refresh(session: Session, image: Image) -> None:
         version = file_version(path)
         if version == image.version:
             return
-        with open_slide(path) as slide:
-            image.geometry = describe(slide, label=True)
+        image.geometry = _geometry(path, version, prober)
     except (OSError, TileServerError) as err:
         log.warning("image %s cannot be read: %s", image.id, type(err).__name__)
         raise ImageGoneError(
@@ -108,12 +122,18 @@ def refresh(session: Session, image: Image) -> None:
 
 
 def add_image(
-    session: Session, collection: Collection, path: Path, *, title: str = ""
+    session: Session,
+    collection: Collection,
+    path: Path,
+    *,
+    title: str = "",
+    prober: Prober | None = None,
 ) -> Image:
     """Register a slide, or take note of a change where it is registered already.
 
     The title is the file's name by default and never what the file says of itself:
-    that can be a patient's name.
+    that can be a patient's name. `prober` looks at the file; without it one is started
+    for this call, which takes about a second.
 
     Raises
     ------
@@ -122,8 +142,7 @@ def add_image(
     """
     path = path.resolve()
     version = file_version(path)
-    with open_slide(path) as slide:
-        geometry = describe(slide, label=True)
+    geometry = _geometry(path, version, prober)
     image = session.scalar(
         select(Image).where(
             Image.collection_id == collection.id, Image.path == str(path)
@@ -141,6 +160,15 @@ def add_image(
     image.geometry = geometry
     session.commit()
     return image
+
+
+def _geometry(path: Path, version: str, prober: Prober | None) -> dict[str, Any]:
+    """What the view says of a slide, with the names of all its associated images."""
+    if prober is None:
+        with Prober(ProbeSettings(workers=1)) as own:
+            return _geometry(path, version, own)
+    finding = prober.probe(path, version)
+    return finding.view | {"associated": list(finding.associated)}
 
 
 def _free_name(session: Session, collection: Collection, path: Path) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
+import PIL.Image
 import pytest
 from sqlalchemy import inspect
 from sqlalchemy.orm import Session
@@ -17,6 +19,8 @@ from services.catalog.models import Base
 from services.catalog.thumbnails import thumbnail
 from tests.slides import RGB_ODD, YCBCR, write_slide
 from tile_server.errors import UnreadableSlide
+from tile_server.probing import Prober, ProbeSettings
+from tile_server.versions import file_version
 
 STUDENT = Person("student1", "user", frozenset({"nbgrader-histo1"}))
 STRANGER = Person("stranger", "user", frozenset())
@@ -31,6 +35,12 @@ def session(tmp_path: Path) -> Iterator[Session]:
     with Session(engine) as opened:
         yield opened
     engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def prober() -> Iterator[Prober]:
+    with Prober(ProbeSettings(workers=1)) as prober:
+        yield prober
 
 
 def test_the_migrations_make_exactly_the_tables_of_the_models(
@@ -138,14 +148,93 @@ def test_a_collection_needs_a_plain_name(session: Session, name: str) -> None:
 
 
 def test_a_thumbnail_is_made_once_for_each_version(
-    session: Session, tmp_path: Path
+    session: Session, prober: Prober, tmp_path: Path
 ) -> None:
     collection = store.ensure_collection(session, "slides")
     path = write_slide(tmp_path / "a.svs", YCBCR)
     image = store.add_image(session, collection, path)
-    cache = tmp_path / "cache"
-    made = thumbnail(cache, path, image.id, image.version, 64)
+    cache, named = tmp_path / "cache", (image.id, image.version)
+    made = thumbnail(cache, prober, path, named, 64)
     path.unlink()
-    assert thumbnail(cache, path, image.id, image.version, 64) == made
+    assert thumbnail(cache, prober, path, named, 64) == made
     with pytest.raises(ImageGoneError):
-        thumbnail(cache, path, image.id, "newer", 64)
+        thumbnail(cache, prober, path, (image.id, "newer"), 64)
+
+
+def test_thumbnails_of_every_size_are_kept_in_a_few_sizes(
+    prober: Prober, tmp_path: Path
+) -> None:
+    path = write_slide(tmp_path / "a.svs", YCBCR)
+    cache = tmp_path / "cache"
+    for size in (16, 17, 64, 128, 200, 256, 700, 1024):
+        jpeg = thumbnail(cache, prober, path, ("1", "v1"), size)
+        with PIL.Image.open(io.BytesIO(jpeg)) as picture:
+            assert max(picture.size) == min(size, YCBCR.width)
+    assert sorted(file.name for file in cache.iterdir()) == [
+        "1-v1-1024.jpg",
+        "1-v1-128.jpg",
+        "1-v1-256.jpg",
+    ]
+
+
+def test_thumbnails_of_an_older_version_go(prober: Prober, tmp_path: Path) -> None:
+    path = write_slide(tmp_path / "a.svs", YCBCR)
+    cache = tmp_path / "cache"
+    for image_id, version in [("1", "v1"), ("2", "v1"), ("1", "v2")]:
+        thumbnail(cache, prober, path, (image_id, version), 128)
+    assert {file.name for file in cache.iterdir()} == {"1-v2-128.jpg", "2-v1-128.jpg"}
+
+
+@pytest.fixture
+def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Prober]:
+    """A prober whose workers have a reader that some files crash, and some hold."""
+    (tmp_path / "hostile").mkdir()
+    (tmp_path / "hostile" / "sitecustomize.py").write_text(HOSTILE_READER)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "hostile"))
+    with Prober(ProbeSettings(seconds=2.0, drawing_s=2.0, workers=1)) as prober:
+        yield prober
+
+
+HOSTILE_READER = """
+import os, signal
+import tile_server.readers as readers
+real = readers.open_slide
+def open_slide(path, **options):
+    content = path.read_bytes()[:5]
+    if content == b"crash":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    while content == b"hangs":
+        pass
+    return real(path, **options)
+readers.open_slide = open_slide
+"""
+
+
+@pytest.mark.parametrize("content", ["crash", "hangs"])
+def test_a_hostile_file_cannot_take_the_catalogue_down(
+    session: Session, hostile: Prober, tmp_path: Path, content: str
+) -> None:
+    collection = store.ensure_collection(session, "slides", ["nbgrader-histo1"])
+    path = write_slide(tmp_path / "a.svs", YCBCR)
+    other = write_slide(tmp_path / "b.svs", YCBCR)
+    image = store.add_image(session, collection, path, prober=hostile)
+    path.write_text(content)
+    with pytest.raises(UnreadableSlide, match=r"^a\.svs cannot be opened safely"):
+        store.add_image(session, collection, path, prober=hostile)
+    with pytest.raises(ImageGoneError):
+        store.refresh(session, image, prober=hostile)
+    named = image.id, file_version(path)
+    with pytest.raises(ImageGoneError):
+        thumbnail(tmp_path / "cache", hostile, path, named, 128)
+    second = store.add_image(session, collection, other, prober=hostile)
+    assert second.geometry["width"] == YCBCR.width
+    assert store.visible(session, STUDENT) == [image, second]
+
+
+def test_the_catalogue_knows_the_label_image(
+    session: Session, prober: Prober, tmp_path: Path
+) -> None:
+    collection = store.ensure_collection(session, "slides")
+    path = write_slide(tmp_path / "a.svs", YCBCR)
+    image = store.add_image(session, collection, path, prober=prober)
+    assert image.geometry["associated"] == ["label", "macro", "thumbnail"]

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from PIL import Image
 
 from tests import slides
 from tests.tile_server.conftest import decoded
@@ -268,3 +269,23 @@ def test_wrong_settings_of_a_hub_are_refused_with_their_name(
     assert process.returncode == 2
     assert word in said
     assert "Traceback" not in said
+
+
+def test_a_picture_is_imported_once_for_all_processes(tmp_path: Path) -> None:
+    root, cache = tmp_path / "root", tmp_path / "cache"
+    root.mkdir()
+    Image.fromarray(slides.picture(900, 700)).save(root / "a.png")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    environment = {"THEATRUM_TILE_CACHE": str(cache), "TMPDIR": str(elsewhere)}
+    arguments = ["serve", str(root), "--port=0", "--workers=2"]
+    with command(*arguments, environment=environment) as process:
+        base = serve_folder(process)
+        (image,) = get(f"{base}images.json").json()["images"]
+        tile = base + image["tiles"].format(z=0, x=0, y=0).lstrip("/")
+        assert get(tile).status_code == 200
+        (copy,) = (cache / "imports").iterdir()
+        assert copy.stat().st_size > 0
+        assert [file for file in elsewhere.rglob("*") if file.is_file()] == []
+        process.send_signal(signal.SIGTERM)
+        ends_quietly(process)

@@ -164,6 +164,47 @@ def test_the_copies_used_least_go_when_the_folder_is_full(tmp_path: Path) -> Non
     assert not made.is_set()
 
 
+def test_of_several_processes_one_makes_the_copy(tmp_path: Path) -> None:
+    path = tmp_path / "picture.png"
+    path.write_bytes(b"original")
+    made = []
+
+    def make(to: Path) -> None:
+        made.append(to)
+        gate.wait(10)
+        to.write_bytes(b"copy")
+
+    gate = threading.Event()
+    # Each has locks of its own, as in a process of its own.
+    both = [Imports(tmp_path / "imports") for _ in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        copies = [pool.submit(one.copy, path, ".tiff", make) for one in both]
+        gate.set()
+        seen = {one.result() for one in copies}
+    assert len(made) == 1
+    assert [one.read_bytes() for one in seen] == [b"copy"]
+    assert set((tmp_path / "imports").iterdir()) == seen
+
+
+def test_what_a_process_left_that_ended_half_way_is_made_anew(tmp_path: Path) -> None:
+    path = tmp_path / "picture.png"
+    path.write_bytes(b"original")
+    imports = Imports(tmp_path / "imports", most_bytes=100)
+
+    def end_half_way(to: Path) -> None:
+        (tmp_path / "left").hardlink_to(to)
+        to.write_bytes(b"x" * 90)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        imports.copy(path, ".tiff", end_half_way)
+    staging = tmp_path / "imports" / "a.tiff.making"
+    (tmp_path / "left").rename(staging)
+    copy = imports.copy(path, ".tiff", lambda to: to.write_bytes(b"c" * 20) and None)
+    assert copy.read_bytes() == b"c" * 20
+    assert list((tmp_path / "imports").iterdir()) == [copy]
+
+
 def test_an_import_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     path = tmp_path / "cut.png"
     stream = io.BytesIO()

@@ -5,7 +5,9 @@ volume unpacked; that is done once, into a folder of the service's own, never be
 original. A copy is named by path, size and time of its original, so a changed original
 gets a new one; the copies used least recently go when the folder is full.
 
-A copy that is open stays readable when it goes: readers hold it by descriptor.
+A copy that is open stays readable when it goes: readers hold it by descriptor. A copy
+in the making has a lock of the operating system, so that of several processes one makes
+it; what a process left that ended half-way has none, and is made anew, or goes.
 """
 
 from __future__ import annotations
@@ -13,16 +15,26 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from tile_server.errors import UnreadableSlide
 
+try:
+    fcntl: Any = import_module("fcntl")
+except ImportError:  # Windows: two processes may make the same copy there
+    fcntl = None
+
 log = logging.getLogger(__name__)
 
+_MAKING = ".making"
 IMPORT_BYTES = 8 * 2**30
+# The folder's name within that of the tile cache.
+IMPORTS = "imports"
 
 
 class Imports:
@@ -43,9 +55,9 @@ class Imports:
     def copy(self, original: Path, suffix: str, make: Callable[[Path], None]) -> Path:
         """The copy of `original`, written by `make(staging name)` if there is none.
 
-        `suffix` tells kinds of copies apart. Threads that want the same copy wait for
-        the first. Raises what `make` raises, and UnreadableSlide where the folder has
-        no room.
+        `suffix` tells kinds of copies apart. Who wants the same copy, in this process
+        or another, waits for the first. Raises what `make` raises, and UnreadableSlide
+        where the folder has no room.
         """
         try:
             status = original.stat()
@@ -74,17 +86,18 @@ class Imports:
         return path
 
     def _make(self, path: Path, make: Callable[[Path], None]) -> None:
-        descriptor, name = tempfile.mkstemp(dir=self._folder, suffix=".making")
-        os.close(descriptor)
-        staging = Path(name)
-        try:
-            make(staging)
-            with staging.open("rb") as file:
-                os.fsync(file.fileno())
-            staging.replace(path)
-        except BaseException:
-            staging.unlink(missing_ok=True)
-            raise
+        with _alone(path.with_name(path.name + _MAKING)) as staging:
+            if path.exists():
+                staging.unlink()
+                return  # another process made it meanwhile
+            try:
+                make(staging)
+                with staging.open("rb") as file:
+                    os.fsync(file.fileno())
+                staging.replace(path)
+            except BaseException:
+                staging.unlink(missing_ok=True)
+                raise
         self._make_room(path)
 
     def _make_room(self, newest: Path) -> None:
@@ -99,6 +112,43 @@ class Imports:
         for _, size, path in sorted(kept):
             if total <= self._most_bytes:
                 return
-            if path != newest and path.suffix != ".making":
+            if path != newest and not _is_being_made(path):
                 path.unlink(missing_ok=True)
                 total -= size
+
+
+@contextmanager
+def _alone(staging: Path) -> Iterator[Path]:
+    """Wait until no other process works on `staging`; then it is there, and empty."""
+    while True:
+        descriptor = os.open(staging, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            if fcntl is not None:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if _is_at(descriptor, staging):
+                os.ftruncate(descriptor, 0)
+                yield staging
+                return
+            # Who had the lock is done, and the name stands for no file or another.
+        finally:
+            os.close(descriptor)
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _is_being_made(path: Path) -> bool:
+    if path.suffix != _MAKING or fcntl is None:
+        return path.suffix == _MAKING
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
+    return False
