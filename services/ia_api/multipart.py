@@ -119,7 +119,8 @@ class _Body:
                 message[name.strip()] = re.sub(r"\s*\r?\n\s*", " ", value.strip())
         # The delimiter that ends a part begins with a line end. Of an empty part
         # some servers leave that out: the empty line's own counts then.
-        self._held[:0] = b"" if not self._starts_with_delimiter() else b"\r\n"
+        if self._starts_with_delimiter() and self._behind(len(self._delimiter)):
+            self._held[:0] = b"\r\n"
         return message
 
     def content(self) -> Iterator[bytes]:
