@@ -17,22 +17,22 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 from PIL import Image
 
-from tile_server import codecs
+from tile_server import codecs, patience
 from tile_server.errors import DamagedTile, Stopped
 from tile_server.ladder import Ladder, Rung, build
 from tile_server.pixels import Colour, Pixels, plain
-from tile_server.readers.protocol import Level, Reader, Reduces
+from tile_server.readers.protocol import Reader, Reduces
 from tile_server.reading import KnowsPlaces, Place
 
 log = logging.getLogger(__name__)
 
-JPEG, PNG = "image/jpeg", "image/png"
+JPEG, PNG, WEBP = "image/jpeg", "image/png", "image/webp"
 # libjpeg makes a picture up to 8 times smaller while decoding.
 _LONGEST_JPEG = 3
 # Other formats are decoded in full: a quarter each way is 16 tiles' worth of pixels.
@@ -43,10 +43,14 @@ DAMAGED: Colour = (128, 128, 128)
 
 @dataclass(frozen=True)
 class Tile:
-    """An encoded tile and its media type."""
+    """An encoded tile and its media type; `kept` is True where nothing had to be made.
+
+    Stored tiles are never kept: they are read.
+    """
 
     body: bytes
     media_type: str
+    kept: bool = field(default=False, compare=False)
 
     def decode(self) -> Pixels:
         """The tile's pixels; raises DamagedTile."""
@@ -89,6 +93,8 @@ class Pyramid:
         self._keep = keep
         self._stopping = stopping or threading.Event()
         self._place = reader.place if isinstance(reader, KnowsPlaces) else None
+        # By k: the columns and rows of the tiles that can leave undecoded.
+        self._passing = tuple(self._passing_tiles(rung) for rung in self.ladder.rungs)
 
     @property
     def knows_places(self) -> bool:
@@ -97,17 +103,13 @@ class Pyramid:
 
     def passes(self, rung: Rung, t_x: int, t_y: int) -> bool:
         """True where the file's own tile can leave undecoded, if the file has it."""
-        return (
-            rung.level is not None
-            and self._gives_jpeg_tiles(rung)
-            and _is_inside(self.reader.levels[rung.level], t_x, t_y)
-        )
+        columns, rows = self._passing[rung.k]
+        return t_x < columns and t_y < rows
 
     def place(self, rung: Rung, t_x: int, t_y: int) -> Place | None:
         """Where the tile that can leave undecoded lies, if that is known."""
-        if self._place is None or rung.level is None:
-            return None
-        if not self.passes(rung, t_x, t_y):
+        columns, rows = self._passing[rung.k]
+        if self._place is None or rung.level is None or t_x >= columns or t_y >= rows:
             return None
         return self._place(rung.level, t_x, t_y)
 
@@ -128,22 +130,50 @@ class Pyramid:
             return stored
         return self._keep((rung.k, t_x, t_y), lambda: self._make(rung, t_x, t_y))
 
+    def pixels(self, rung: Rung, t_x: int, t_y: int) -> Pixels:
+        """A tile's pixels, which no encoding of ours has touched. Raises DamagedTile.
+
+        What lies past the picture has the background colour.
+        """
+        stored = self.stored_tile(rung, t_x, t_y)
+        if stored is not None:
+            edge = self.ladder.tile
+            return codecs.decode_jpeg(stored.body, size=(edge, edge))
+        return self._pixels(rung, t_x, t_y)[0]
+
+    def keeps_pixels(self, rung: Rung, t_x: int, t_y: int) -> bool:
+        """True for a tile of a JPEG level that is made, and so made without loss."""
+        return self._gives_jpeg_tiles(rung) and not self.passes(rung, t_x, t_y)
+
     def check_stopping(self) -> None:
-        """Raise Stopped when the service is stopping; long work calls it often."""
+        """End work that nobody waits for; long work calls this often.
+
+        Raises Stopped when the service is stopping, Abandoned and TookTooLong.
+        """
         if self._stopping.is_set():
             raise Stopped("The tile service is stopping.")
+        patience.check()
 
     def _make(self, rung: Rung, t_x: int, t_y: int) -> Tile:
+        pixels, whole = self._pixels(rung, t_x, t_y)
+        if whole:
+            return Tile(codecs.encode_png(pixels), PNG)
+        return Tile(codecs.encode_jpeg(pixels), JPEG)
+
+    def _pixels(self, rung: Rung, t_x: int, t_y: int) -> tuple[Pixels, bool]:
+        """The pixels of a tile that is made; True where they must lose nothing."""
         self.check_stopping()
         if rung.level is None:
-            return Tile(codecs.encode_jpeg(self._compose(rung, t_x, t_y)), JPEG)
+            return self._compose(rung, t_x, t_y), False
         if self._gives_jpeg_tiles(rung):
             return self._edge_or_blank(rung, rung.level, t_x, t_y)
         edge = self.ladder.tile
-        pixels = self.reader.read(rung.level, t_x * edge, t_y * edge, (edge, edge))
-        return Tile(codecs.encode_jpeg(pixels), JPEG)
+        part = self.reader.read(rung.level, t_x * edge, t_y * edge, (edge, edge))
+        return part, False
 
-    def _edge_or_blank(self, rung: Rung, level: int, t_x: int, t_y: int) -> Tile:
+    def _edge_or_blank(
+        self, rung: Rung, level: int, t_x: int, t_y: int
+    ) -> tuple[Pixels, bool]:
         """A tile of a JPEG level that cannot leave as it is."""
         edge, shape = self.ladder.tile, self.reader.levels[level]
         pixels = plain(edge, edge, self.reader.facts.background)
@@ -151,14 +181,14 @@ class Pyramid:
             stream = self.reader.encoded_tile(level, t_x, t_y)
             if stream is None and rung.k > 0:
                 # Aperio leaves single tiles out of coarse levels: the finer have them.
-                return Tile(codecs.encode_jpeg(self._compose(rung, t_x, t_y)), JPEG)
+                return self._compose(rung, t_x, t_y), False
             if stream is not None:
                 width = min(edge, shape.width - t_x * edge)
                 height = min(edge, shape.height - t_y * edge)
                 whole = codecs.decode_jpeg(stream, size=(edge, edge))
                 valid = whole[:height, :width]
                 pixels[:height, :width] = valid
-        return Tile(codecs.encode_png(pixels), PNG)
+        return pixels, True
 
     def _compose(self, rung: Rung, t_x: int, t_y: int) -> Pixels:
         """A tile made of a finer rung's tiles, each `factor` times smaller."""
@@ -171,7 +201,7 @@ class Pyramid:
             return self._shrunken_region(source.level, factor, t_x, t_y)
         part_edge = edge // factor
         canvas = plain(edge, edge, self.reader.facts.background)
-        width, height = self._picture_size(source)
+        width, height = self.picture_size(source)
         for row in range(factor):
             for column in range(factor):
                 s_x, s_y = t_x * factor + column, t_y * factor + row
@@ -197,7 +227,7 @@ class Pyramid:
             return plain(edge, edge, DAMAGED)
         # Cut first: a block across the slide's edge would mix in background.
         edge = self.ladder.tile
-        width, height = self._picture_size(source)
+        width, height = self.picture_size(source)
         return shrink(pixels[: height - s_y * edge, : width - s_x * edge], factor)
 
     def _smaller(
@@ -218,7 +248,14 @@ class Pyramid:
             and self.reader.levels[rung.level].encoded
         )
 
-    def _picture_size(self, rung: Rung) -> tuple[int, int]:
+    def _passing_tiles(self, rung: Rung) -> tuple[int, int]:
+        """Columns and rows of the file's JPEG tiles that lie wholly in the picture."""
+        if rung.level is None or not self._gives_jpeg_tiles(rung):
+            return 0, 0
+        level = self.reader.levels[rung.level]
+        return level.width // level.tile_width, level.height // level.tile_height
+
+    def picture_size(self, rung: Rung) -> tuple[int, int]:
         """How much of the rung is picture; a stored level can be a pixel smaller."""
         if rung.level is None:
             return rung.width, rung.height
@@ -244,10 +281,3 @@ def shrink(pixels: Pixels, factor: int) -> Pixels:
         return pixels
     image = Image.fromarray(np.ascontiguousarray(pixels))
     return np.asarray(image.reduce(factor))
-
-
-def _is_inside(level: Level, t_x: int, t_y: int) -> bool:
-    """True where the whole tile lies within the picture."""
-    return (t_x + 1) * level.tile_width <= level.width and (
-        t_y + 1
-    ) * level.tile_height <= level.height

@@ -16,6 +16,7 @@ from tile_server.lane.tiles import StoredTiles
 from tile_server.service import TileService
 
 _LOOK_S = 0.5
+_ARRIVAL_BYTES = 64 * 2**10
 
 
 class Lane:
@@ -38,6 +39,7 @@ class Lane:
         self._empty = asyncio.Event()
         self._empty.set()
         self._look: asyncio.TimerHandle | None = None
+        self._arrivals = memoryview(bytearray(_ARRIVAL_BYTES))
 
     def __len__(self) -> int:
         return len(self._connections)
@@ -80,6 +82,16 @@ class Lane:
         self._connections.discard(connection)
         if not self._connections:
             self._empty.set()
+
+    def arrival_buffer(self) -> memoryview:
+        """Where a connection's arrivals are put, until it takes them in the same turn.
+
+        A loop that waits for sockets reads one after another, so all can share it; one
+        that has reads under way for many (Windows) gives each connection its own.
+        """
+        if isinstance(asyncio.get_running_loop(), asyncio.SelectorEventLoop):
+            return self._arrivals
+        return memoryview(bytearray(_ARRIVAL_BYTES // 16))
 
     def _look_after(self) -> None:
         now = time.monotonic()

@@ -65,6 +65,15 @@ class Request:
         self.matches: list[bytes] = []
         self.origin: bytes | None = None
 
+    @property
+    def is_plain(self) -> bool:
+        """True where only the address decides the answer, and more may follow."""
+        return (
+            self.method == b"GET"
+            and self.version == "1.1"
+            and not (self.matches or self.refusal or self.close)
+        )
+
     def complete(self, method: bytes, version: str, limits: Limits) -> None:
         """Take the rest of the head, and refuse what this service does not want."""
         self.method, self.version = method, version

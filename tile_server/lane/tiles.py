@@ -36,9 +36,9 @@ class StoredTiles:
     def __init__(self, service: TileService) -> None:
         self._service = service
         base = re.escape(normal_base(service.settings.base).encode("ascii"))
-        self._address = re.compile(
-            base + rb"s/([A-Za-z0-9_-]+)/(\d{1,9})/(\d{1,9})/(\d{1,9})"
-        )
+        address = base + rb"s/([A-Za-z0-9_-]+)/(\d{1,9})/(\d{1,9})/(\d{1,9})"
+        self._address = re.compile(address)
+        self._line = re.compile(rb"GET " + address + rb" HTTP/1\.1")
         policy = service.settings.resource_policy
         self._headers = (
             "X-Content-Type-Options: nosniff\r\n"
@@ -53,10 +53,16 @@ class StoredTiles:
         """The stored tile that a request asks for; good until the next `await`."""
         if request.method not in (b"GET", b"HEAD"):
             return None
-        parts = self._address.fullmatch(request.target)
-        if parts is None:
+        return self._find(self._address.fullmatch(request.target))
+
+    def find_by_line(self, line: bytes) -> StoredTile | None:
+        """The stored tile that the first line of a GET asks for; else as `find`."""
+        return self._find(self._line.fullmatch(line))
+
+    def _find(self, address: re.Match[bytes] | None) -> StoredTile | None:
+        if address is None:
             return None
-        token, z, x, y = parts.groups()
+        token, z, x, y = address.groups()
         t_x, t_y = int(x), int(y)
         try:
             capability = self._service.capability(token.decode("ascii"))
