@@ -1,0 +1,503 @@
+"""`@node`: a plain typed function that other parts can find, ask and run.
+
+The function stays what it was: calling the node calls it. What is added is read from
+it once, when it is decorated: its ports and the schema of its parameters (ports.py),
+and the digest of its code (digest.py). `run` is the door for those who hold names and
+JSON instead of arguments: it checks everything, tells all problems at once, and gives
+back `Outputs`.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, ParamSpec, TypeVar, overload
+
+import pydantic
+
+from theatrum.node.context import Context
+from theatrum.node.digest import code_digest
+from theatrum.node.errors import BadInputs, BadNode, BadOutputs
+from theatrum.node.findings import Marks, Number, Quality
+from theatrum.node.ports import TYPES, Port, signature_of
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Numbers = Mapping[str, float | int]
+"""Numbers of a result by the names of its outputs."""
+
+Recount = Callable[[Marks, Numbers], Numbers]
+Press = Callable[[Marks, Numbers], "Pressed | Numbers"]
+AnyRecount = TypeVar("AnyRecount", bound=Recount)
+AnyPress = TypeVar("AnyPress", bound=Press)
+
+_NAME = re.compile(r"[a-z0-9]+(?:[-._][a-z0-9]+)*")
+_VERSION = re.compile(r"\d+\.\d+(?:\.\d+)?(?:[-+.]?[A-Za-z0-9.]+)?")
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a node needs at most; who runs it plans, and limits it, by these.
+
+    Attributes
+    ----------
+    memory_bytes
+        Beyond what the process has without it; 0 where nobody measured.
+    seconds
+        On one processor, for the largest input that its author has in mind.
+    processors
+        That it uses at a time.
+    """
+
+    memory_bytes: int = 0
+    seconds: float = 0.0
+    processors: int = 1
+
+
+@dataclass(frozen=True)
+class Action:
+    """A button beside a result; `id` is the name by which a server knows it."""
+
+    id: str
+    title: str
+    tooltip: str
+
+
+@dataclass(frozen=True)
+class Pressed:
+    """What a button leads to: marks, perhaps sorted anew, and the changed numbers."""
+
+    marks: Marks
+    numbers: Numbers
+
+
+class Outputs(Mapping[str, Any]):
+    """What one run gave, by the names of the node's outputs; None is left out."""
+
+    def __init__(self, ports: Mapping[str, Port], values: Mapping[str, Any]) -> None:
+        self.ports = ports
+        self._values = dict(values)
+
+    def __getitem__(self, name: str) -> Any:
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def of_kind(self, kind: str) -> dict[str, Any]:
+        """Return the values whose port is of a kind, such as "marks"."""
+        return {
+            name: value
+            for name, value in self._values.items()
+            if self.ports[name].kind == kind
+        }
+
+    @property
+    def numbers(self) -> dict[str, Number]:
+        """The numbers, with their units and titles, in the order of the outputs."""
+        return {
+            name: number(self.ports[name], value)
+            for name, value in self.of_kind("number").items()
+        }
+
+    @property
+    def quality(self) -> Quality | None:
+        """The verdict on the slide, if the node gives one."""
+        return next(iter(self.of_kind("quality").values()), None)
+
+    def __repr__(self) -> str:
+        inside = ", ".join(f"{name}={value!r}" for name, value in self.items())
+        return f"Outputs({inside})"
+
+
+def number(port: Port, value: float | int) -> Number:
+    """Return a number as its port describes it."""
+    measure = port.measure
+    assert measure is not None  # noqa: S101  (every number has one; for mypy)
+    return Number(value, measure.unit, port.title, measure.digits)
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What the decorator was told."""
+
+    name: str
+    version: str
+    title: str
+    resources: Resources
+
+
+class Node(Generic[P, R]):
+    """A function with what others have to know of it.
+
+    Attributes
+    ----------
+    name, version
+        Together they say which analysis made a result.
+    title, summary
+        For people: a menu's text, and the first line of the docstring.
+    inputs, outputs
+        Ports by name.
+    parameters
+        JSON schema of an object: the plain parameters.
+    resources
+        What it needs at most.
+    code_digest
+        Changes when the code does (digest.py).
+    """
+
+    def __init__(
+        self,
+        function: Callable[P, R],
+        told: _Told,
+        recount: Recount | None = None,
+        actions: Mapping[str, tuple[Action, Press]] | None = None,
+    ) -> None:
+        functools.update_wrapper(self, function)
+        self.function = function
+        self._told = told
+        self._signature = signature_of(function)
+        self._recount = recount
+        self._actions = dict(actions or {})
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function itself."""
+        return self.function(*args, **kwargs)
+
+    @property
+    def name(self) -> str:
+        """Lower case, hyphens; safe in URLs and file names."""
+        return self._told.name
+
+    @property
+    def version(self) -> str:
+        """Of the analysis, as its author counts."""
+        return self._told.version
+
+    @property
+    def title(self) -> str:
+        """For menus."""
+        return self._told.title
+
+    @property
+    def summary(self) -> str:
+        """The docstring's first line."""
+        return (self.function.__doc__ or "").strip().partition("\n")[0]
+
+    @property
+    def inputs(self) -> Mapping[str, Port]:
+        """What `run` takes as inputs."""
+        return self._signature.inputs
+
+    @property
+    def outputs(self) -> Mapping[str, Port]:
+        """What `run` gives."""
+        return self._signature.outputs
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """JSON schema (draft 2020-12) of what `run` takes as parameters."""
+        schema = self._signature.parameters.model_json_schema()
+        return {**schema, "title": self.title}
+
+    @property
+    def resources(self) -> Resources:
+        """What it needs at most."""
+        return self._told.resources
+
+    @functools.cached_property
+    def code_digest(self) -> str:
+        """SHA-256 of the code, as hexadecimal digits."""
+        return code_digest(self.function)
+
+    @property
+    def actions(self) -> tuple[Action, ...]:
+        """The buttons beside a result."""
+        return tuple(action for action, _ in self._actions.values())
+
+    @property
+    def recounts(self) -> bool:
+        """Whether the numbers can follow marks that a person corrected."""
+        return self._recount is not None
+
+    # ---- run -----------------------------------------------------------------------
+
+    def checked_parameters(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Return all parameters, defaults filled in; raises BadInputs."""
+        problems, model = self._parsed(parameters)
+        if model is None:
+            raise BadInputs(self._told_of(problems))
+        return _arguments(model)
+
+    def run(
+        self,
+        inputs: Mapping[str, Any],
+        parameters: Mapping[str, Any] | None = None,
+        context: Context | None = None,
+    ) -> Outputs:
+        """Check everything, call the function, check what it returns.
+
+        Raises BadInputs, which lists all problems; Cancelled; BadOutputs; and whatever
+        the function raises.
+        """
+        problems = self._problems(inputs)
+        more, model = self._parsed(parameters or {})
+        if problems or model is None:
+            raise BadInputs(self._told_of([*problems, *more]))
+        given: dict[str, Any] = {**inputs, **_arguments(model)}
+        if self._signature.context is not None:
+            given[self._signature.context] = context or Context()
+        # By name, from a mapping: what ParamSpec cannot express.
+        plain: Callable[..., Any] = self.function
+        return self._outputs_of(plain(**given))
+
+    def _problems(self, inputs: Mapping[str, Any]) -> list[str]:
+        problems = [
+            f"there is no input {name!r}; the inputs are "
+            f"{', '.join(self.inputs) or 'none'}"
+            for name in inputs
+            if name not in self.inputs
+        ]
+        for name, port in self.inputs.items():
+            value = inputs.get(name)
+            if value is None:
+                if not port.optional:
+                    problems.append(f"the input {name!r} ({_wanted(port)}) is missing")
+            elif (problem := _misfit(port, value)) is not None:
+                problems.append(f"the input {name!r} {problem}")
+        return problems
+
+    def _parsed(
+        self, parameters: Mapping[str, Any]
+    ) -> tuple[list[str], pydantic.BaseModel | None]:
+        try:
+            return [], self._signature.parameters.model_validate(dict(parameters))
+        except pydantic.ValidationError as error:
+            return [_of_parameter(one) for one in error.errors()], None
+
+    def _told_of(self, problems: Sequence[str]) -> str:
+        return f"{self.name} cannot run: {'; '.join(problems)}."
+
+    def _outputs_of(self, returned: Any) -> Outputs:
+        bundle = self._signature.bundle
+        if bundle is None:
+            values = dict.fromkeys(self.outputs, returned)
+        elif not isinstance(returned, bundle):
+            raise BadOutputs(
+                f"{self.name} returned {type(returned).__name__}, not the "
+                f"{bundle.__name__} that it promises."
+            )
+        else:
+            values = {name: getattr(returned, name) for name in self.outputs}
+        return Outputs(
+            self.outputs,
+            {
+                name: _found(self.name, self.outputs[name], value)
+                for name, value in values.items()
+                if not (value is None and self.outputs[name].optional)
+            },
+        )
+
+    # ---- companions ----------------------------------------------------------------
+
+    def recount(self, function: AnyRecount) -> AnyRecount:
+        """Register what makes the numbers anew when a person corrected the marks.
+
+        A decorator of a pure function of the marks as they are now and of the numbers
+        as they were; it returns those numbers that change, by output name.
+        """
+        self._recount = function
+        return function
+
+    def action(
+        self, id: str, *, title: str, tooltip: str = ""
+    ) -> Callable[[AnyPress], AnyPress]:
+        """Register a button: a decorator of what is done when it is pressed.
+
+        The function is pure. Like that of `recount` it returns the numbers that
+        change, or `Pressed`, where marks are sorted anew as well.
+        """
+        if not _NAME.fullmatch(id):
+            raise BadNode(f"The action {id!r} needs a short name in lower case.")
+        action = Action(id, title, tooltip)
+
+        def register(function: AnyPress) -> AnyPress:
+            self._actions[id] = (action, function)
+            return function
+
+        return register
+
+    def recounted(self, marks: Marks, numbers: Numbers) -> dict[str, Number]:
+        """Return all numbers of a result, after a person corrected its marks."""
+        if self._recount is None:
+            return self._complete(numbers, {})
+        return self._complete(numbers, self._recount(marks, numbers))
+
+    def press(
+        self, action: str, marks: Marks, numbers: Numbers
+    ) -> tuple[Marks, dict[str, Number]]:
+        """Do what a button does; returns the marks and all numbers after it."""
+        if action not in self._actions:
+            known = ", ".join(self._actions) or "none"
+            raise BadInputs(f"{self.name} has no action {action!r}: {known}.")
+        answer = self._actions[action][1](marks, numbers)
+        if isinstance(answer, Pressed):
+            return answer.marks, self._complete(numbers, answer.numbers)
+        return marks, self._complete(numbers, answer)
+
+    def _complete(self, before: Numbers, after: Numbers) -> dict[str, Number]:
+        known = {n: port for n, port in self.outputs.items() if port.kind == "number"}
+        strange = sorted(set(after) - set(known))
+        if strange:
+            raise BadOutputs(
+                f"{self.name} counted {strange[0]!r} anew, which it does not give."
+            )
+        both = {**before, **after}
+        return {
+            name: number(port, _found(self.name, port, both[name]))
+            for name, port in known.items()
+            if both.get(name) is not None
+        }
+
+    # ---- elsewhere -----------------------------------------------------------------
+
+    @property
+    def address(self) -> str | None:
+        """What `find` finds it by, in any process; None for a node of a notebook."""
+        module = sys.modules.get(self.function.__module__)
+        name = self.function.__qualname__
+        if module is None or module.__spec__ is None:
+            return None  # typed into a notebook, or run as a script
+        if getattr(module, name, None) is not self:
+            return None  # made inside a function, or decorated twice
+        where = getattr(module, "__theatrum_file__", module.__name__)
+        return f"{where}:{name}"
+
+    def __reduce__(self) -> Any:
+        # By address where there is one, so that the other process uses its own code;
+        # a node of a notebook travels whole (with cloudpickle).
+        if self.address is not None:
+            return _found_again, (self.address,)
+        return Node, (self.function, self._told, self._recount, self._actions)
+
+    def __repr__(self) -> str:
+        takes = ", ".join([*self.inputs, *self._signature.parameters.model_fields])
+        gives = ", ".join(self.outputs)
+        return f"<node {self.name} {self.version} ({takes}) -> {gives}>"
+
+
+@overload
+def node(function: Callable[P, R], /) -> Node[P, R]: ...
+@overload
+def node(
+    *,
+    name: str = ...,
+    version: str = ...,
+    title: str = ...,
+    resources: Resources = ...,
+) -> Callable[[Callable[P, R]], Node[P, R]]: ...
+def node(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str = "",
+    version: str = "0.1.0",
+    title: str = "",
+    resources: Resources | None = None,
+) -> Any:
+    """Make a node of a function; it can still be called as before.
+
+    Parameters
+    ----------
+    name
+        Lower case with hyphens; the function's name without it.
+    version
+        Count it up whenever results change: it is written beside every result.
+    title
+        For menus; made of the name without it.
+    resources
+        What it needs at most.
+
+    Raises BadNode for hints that no port can have, and for a name or version that
+    could not stand in an address.
+    """
+
+    def decorate(plain: Callable[..., Any]) -> Node[..., Any]:
+        wished = name or plain.__name__.strip("_").replace("_", "-").lower()
+        if not _NAME.fullmatch(wished):
+            raise BadNode(
+                f"The name {wished!r} will not do: use small letters, digits, hyphens."
+            )
+        if not _VERSION.fullmatch(version):
+            raise BadNode(f"The version {version!r} will not do: write it as 1.0.0.")
+        spoken = title or wished.replace("-", " ").capitalize()
+        return Node(plain, _Told(wished, version, spoken, resources or Resources()))
+
+    return decorate if function is None else decorate(function)
+
+
+def _found_again(address: str) -> Node[..., Any]:
+    """Return the node that was pickled."""
+    from theatrum.node.finding import find  # which imports this module
+
+    return find(address)
+
+
+def _arguments(model: pydantic.BaseModel) -> dict[str, Any]:
+    return {name: getattr(model, name) for name in type(model).model_fields}
+
+
+def _wanted(port: Port) -> str:
+    return f"several {port.kind}s" if port.many else port.kind
+
+
+def _misfit(port: Port, value: Any) -> str | None:
+    """Return what is wrong with a value for a port, or None."""
+    wanted = TYPES[port.kind]
+    if port.many:
+        if not isinstance(value, Sequence) or isinstance(value, str):
+            return f"is {type(value).__name__}, but {_wanted(port)} are wanted"
+        strange = [one for one in value if not isinstance(one, wanted)]
+        if strange:
+            return f"holds {type(strange[0]).__name__}, but {port.kind}s are wanted"
+    elif not isinstance(value, wanted):
+        return f"is {type(value).__name__}, but {port.kind} is wanted"
+    for constraint in port.constraints:
+        if (problem := constraint.problem(value)) is not None:
+            return problem
+    return None
+
+
+def _of_parameter(error: Any) -> str:
+    # pydantic's own dictionary of an error: hence Any.
+    name = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        return f"there is no parameter {name!r}"
+    if error["type"] == "missing":
+        return f"the parameter {name!r} is missing"
+    return f"the parameter {name!r}: {error['msg'][:1].lower()}{error['msg'][1:]}"
+
+
+def _found(name: str, port: Port, value: Any) -> Any:
+    """Return an output's value in its plain form; raises BadOutputs."""
+    if port.kind in ("number", "flag") and hasattr(value, "item"):
+        value = value.item()  # numpy's own numbers
+    if isinstance(value, bool) and port.kind == "number":
+        raise BadOutputs(f"{name} gave a truth value as its number {port.name!r}.")
+    problem = _misfit(port, value)
+    if problem is not None:
+        raise BadOutputs(f"{name}: the output {port.name!r} {problem}.")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise BadOutputs(
+            f"{name}: the output {port.name!r} is {value}. Give None where there is "
+            "nothing to tell, and write `float | None` in its hint."
+        )
+    return tuple(value) if port.many else value
