@@ -6,6 +6,7 @@ They hold the picture of `tests.slides`. What a writer may choose is a field of
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,8 +56,17 @@ class DicomSpec:
         0 for colour, else that many monochrome optical paths.
     file_per_channel
         Each optical path has a file of its own.
+    paths
+        Optical paths of a colour slide; the colours of each are turned once more.
     depths
         Focal planes; each is a shade darker than the one below.
+    coarse_depths
+        Those of the levels below the first, from the lowest; 0 for as many.
+    file_per_depth
+        Each focal plane has a file of its own.
+    step_um
+        From one focal plane to the next where they are not in frames' places; 0: the
+        files do not say.
     bits
         Of a monochrome sample.
     left_out
@@ -75,7 +85,11 @@ class DicomSpec:
     parts: int = 1
     channels: int = 0
     file_per_channel: bool = False
+    paths: int = 1
     depths: int = 1
+    coarse_depths: int = 0
+    file_per_depth: bool = False
+    step_um: float = 0.0
     bits: int = 8
     profile: bytes | None = None
     left_out: frozenset[tuple[int, int]] = frozenset()
@@ -97,6 +111,12 @@ COLOUR = {
     "rle": DicomSpec(codec="rle"),
     "plain": DicomSpec(codec="plain"),
     "implicit": DicomSpec(codec="implicit", parts=2),
+    "jpeg2000 concatenation": DicomSpec(codec="jpeg2000", parts=3, depths=2),
+    "paths": DicomSpec(paths=2, depths=3, codec="plain"),
+    "paths in files": DicomSpec(paths=3, file_per_channel=True),
+    "sparse paths": DicomSpec(paths=2, sparse=True, depths=2, parts=2),
+    "depths in files": DicomSpec(depths=3, file_per_depth=True, step_um=0.8),
+    "fewer coarse depths": DicomSpec(depths=3, coarse_depths=1, step_um=2.0),
 }
 MONOCHROME = {
     "channels": DicomSpec(channels=3),
@@ -104,17 +124,28 @@ MONOCHROME = {
     "16 bit": DicomSpec(channels=1, bits=16, codec="plain"),
     "16 bit jpeg2000": DicomSpec(channels=2, bits=16, codec="jpeg2000", depths=2),
     "sparse channels": DicomSpec(channels=2, sparse=True, depths=2),
+    "depths in files": DicomSpec(
+        channels=2, depths=3, file_per_channel=True, file_per_depth=True, step_um=1.5
+    ),
 }
 
 
 def truth(spec: DicomSpec, level: int, channel: int = 0, depth: int = 0) -> Pixels:
-    """The pixels of one plane of a level (RGB where there are no channels)."""
+    """The pixels of one plane of a level (RGB where there are no channels).
+
+    `channel` is the number of the optical path.
+    """
     full = shrunken(picture(spec.width, spec.height), spec.downsamples[level])
     shade = full - (full // 8) * depth
     if not spec.channels:
-        return shade
+        return np.roll(shade, channel, axis=2)
     plane = shade[:, :, channel % 3]
     return plane.astype(np.uint16) * 257 if spec.bits == 16 else plane
+
+
+def stored_depth(spec: DicomSpec, level: int, depth: int) -> int:
+    """The focal plane of a level that stands for one of level 0."""
+    return min(depth, spec.coarse_depths - 1) if level and spec.coarse_depths else depth
 
 
 def write_dicom_slide(folder: Path, spec: DicomSpec, *, label: bool = True) -> Path:
@@ -128,14 +159,17 @@ def write_dicom_slide(folder: Path, spec: DicomSpec, *, label: bool = True) -> P
         own = DicomSpec(codec="plain")
         dataset = _dataset(own, series, (80, 48), (80, 48), "LABEL")
         _save(folder / "label.dcm", dataset, own, [small])
-    return folder / "level0_0.dcm"
+    return min(folder.glob("level0_*.dcm"))
 
 
 def _write_level(folder: Path, spec: DicomSpec, series: str, number: int) -> None:
-    channels = range(max(spec.channels, 1))
+    channels = range(max(spec.channels, spec.paths))
     files = [[one] for one in channels] if spec.file_per_channel else [list(channels)]
-    for group in files:
-        frames, places = _frames(spec, number, group)
+    count = spec.coarse_depths if number and spec.coarse_depths else spec.depths
+    depths = range(count)
+    piles = [[one] for one in depths] if spec.file_per_depth else [list(depths)]
+    for group, pile in itertools.product(files, piles):
+        frames, places = _frames(spec, number, group, pile)
         size = truth(spec, number).shape[1::-1]
         share = -(-len(frames) // spec.parts)
         whole = generate_uid()
@@ -145,10 +179,15 @@ def _write_level(folder: Path, spec: DicomSpec, series: str, number: int) -> Non
                 spec, series, size, (spec.tile, spec.tile), "VOLUME", group
             )
             dataset.NumberOfFrames = len(frames[own])
+            dataset.TotalPixelMatrixFocalPlanes = len(pile)
             if number:
                 dataset.SharedFunctionalGroupsSequence = Items(
                     [_measures(spec, number)]
                 )
+            if spec.step_um:
+                origin = Dataset()
+                origin.ZOffsetInSlideCoordinateSystem = pile[0] * spec.step_um
+                dataset.TotalPixelMatrixOriginSequence = Items([origin])
             if spec.parts > 1:
                 dataset.ConcatenationUID = whole
                 dataset.ConcatenationFrameOffsetNumber = part * share
@@ -158,19 +197,19 @@ def _write_level(folder: Path, spec: DicomSpec, series: str, number: int) -> Non
                     [_place(spec, *place) for place in places[own]]
                 )
             name = f"level{number}_{part}.dcm"
-            if spec.file_per_channel:
-                name = f"level{number}_{group[0]}.dcm"
+            if spec.file_per_channel or spec.file_per_depth:
+                name = f"level{number}_{group[0]}_{pile[0]}.dcm"
             _save(folder / name, dataset, spec, frames[own])
 
 
 def _frames(
-    spec: DicomSpec, number: int, channels: Sequence[int]
+    spec: DicomSpec, number: int, channels: Sequence[int], depths: Sequence[int]
 ) -> tuple[list[Pixels], list[tuple[int, int, int, int]]]:
     """The frames of a level as TILED_FULL orders them, and their places."""
     frames, places = [], []
     left_out = spec.left_out if number == 0 else frozenset()
     for channel in channels:
-        for depth in range(spec.depths):
+        for depth in depths:
             pixels = truth(spec, number, channel, depth)
             height, width = pixels.shape[:2]
             for y in range(-(-height // spec.tile)):
@@ -235,6 +274,8 @@ def _measures(spec: DicomSpec, number: int) -> Dataset:
     measures = Dataset()
     spacing = 0.0005 * spec.downsamples[number]
     measures.PixelSpacing = [spacing, spacing]
+    if spec.step_um:
+        measures.SpacingBetweenSlices = spec.step_um / 1000
     group = Dataset()
     group.PixelMeasuresSequence = Items([measures])
     return group

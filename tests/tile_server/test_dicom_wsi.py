@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import openslide
@@ -12,13 +15,21 @@ import pydicom
 import pytest
 
 from tests import dicom_slides
-from tests.dicom_slides import COLOUR, MONOCHROME, DicomSpec, truth, write_dicom_slide
-from tests.tile_server.conftest import decoded
+from tests.dicom_slides import (
+    COLOUR,
+    MONOCHROME,
+    DicomSpec,
+    stored_depth,
+    truth,
+    write_dicom_slide,
+)
+from tests.tile_server.conftest import Server, decoded
 from tile_server.errors import DamagedTile, UnreadableSlide
 from tile_server.pyramid import Pyramid
 from tile_server.readers import open_slide
 from tile_server.readers.dicom_wsi import DicomPlanes, DicomReader, open_dicom
 from tile_server.readers.planes import Plane
+from tile_server.readers.rendering import planes_of
 from tile_server.versions import file_version
 
 LOSSY = ("jpeg",)
@@ -33,7 +44,8 @@ def test_every_level_has_the_pixels_that_were_written(
     with open_slide(path) as reader:
         assert isinstance(reader, DicomReader)
         for number in range(len(spec.downsamples)):
-            wanted = truth(spec, number, depth=spec.depths // 2).astype(int)
+            depth = stored_depth(spec, number, spec.depths // 2)
+            wanted = truth(spec, number, depth=depth).astype(int)
             for x, y in spec.left_out if number == 0 else ():
                 wanted[y * 64 : y * 64 + 64, x * 64 : x * 64 + 64] = 255
             level = reader.levels[number]
@@ -87,7 +99,7 @@ def test_optical_paths_are_channels_and_focal_planes_are_z(
         assert facts.channels[0].colour == (255, 0, 0)
         assert (facts.depths, facts.times) == (spec.depths, 1)
         assert facts.dtype == f"uint{spec.bits}"
-        assert facts.z_step_um == (1.5 if spec.sparse else None)
+        assert facts.z_step_um == (1.5 if spec.sparse else spec.step_um or None)
         for number in range(len(spec.downsamples)):
             for channel in range(spec.channels):
                 for depth in range(spec.depths):
@@ -99,6 +111,59 @@ def test_optical_paths_are_channels_and_focal_planes_are_z(
                     assert not seen[:, :3].any()
                     error = np.abs(seen[2:, 3:].astype(int) - wanted[:58, :87])
                     assert error.mean() < 4 if spec.codec in LOSSY else not error.any()
+
+
+SEVERAL = [name for name, spec in COLOUR.items() if max(spec.paths, spec.depths) > 1]
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+def test_all_optical_paths_and_focal_planes_of_a_colour_slide_can_be_read(
+    tmp_path: Path, name: str
+) -> None:
+    spec = COLOUR[name]
+    with open_slide(write_dicom_slide(tmp_path, spec)) as reader:
+        planes = planes_of(reader)
+        facts = planes.planes
+        assert (len(facts.channels), facts.depths) == (3 * spec.paths, spec.depths)
+        assert facts.z_step_um == (
+            1.5 if spec.sparse and spec.depths > 1 else spec.step_um or None
+        )
+        if spec.paths > 1:
+            assert facts.channels[4].name == "dye 1 green"
+        everything = itertools.product(
+            range(len(spec.downsamples)), range(spec.paths), range(spec.depths)
+        )
+        for level, path, depth in everything:
+            stored = stored_depth(spec, level, depth)
+            wanted = truth(spec, level, path, stored)[9:69, 40:130].astype(int)
+            for sample in range(3):
+                plane = Plane(3 * path + sample, depth)
+                seen = planes.read_plane(level, 40, 9, (90, 60), plane=plane)
+                error = np.abs(seen - wanted[:, :, sample])
+                assert error.mean() < 4 if spec.codec in LOSSY else not error.any()
+
+
+def test_a_style_shows_another_path_and_focal_plane_of_a_colour_slide(
+    server: Server, tmp_path: Path
+) -> None:
+    spec = COLOUR["sparse paths"]
+    token = server.seal(write_dicom_slide(tmp_path, spec))
+    view = server.get(token, "view.json").json()
+    assert view["z"] == 2
+    assert [one["name"] for one in view["channels"][:4]] == [
+        *("dye 0 red", "dye 0 green", "dye 0 blue", "dye 1 red"),
+    ]
+    n = view["levels"][0]["z"]
+    for path, depth in itertools.product(range(2), range(2)):
+        channels = [{"index": 3 * path + sample} for sample in range(3)]
+        style = quote(json.dumps({"channels": channels, "z": depth}))
+        tile = server.get(token, f"{n}/3/2?style={style}")
+        assert tile.status_code == 200, tile.text
+        wanted = truth(spec, 0, path, depth)[128:192, 192:256].astype(int)
+        assert np.abs(decoded(tile.content) - wanted).mean() < 5
+    # Without a style it is the stored frame of the first path's middle plane.
+    stored = server.get(token, f"{n}/3/2")
+    assert stored.headers["server-timing"].startswith("stored")
 
 
 def test_a_fluorescence_slide_is_shown_in_the_colours_of_its_paths(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,9 +13,12 @@ import tifffile
 import xarray
 import zarr
 
+from tests import dicom_slides, slides, stacks
 from tests.tile_server.conftest import SPECS, Server
 from tile_server.pyramid import Pyramid
 from tile_server.readers import open_slide
+from tile_server.readers.planes import Plane
+from tile_server.readers.rendering import plane_facts, planes_of
 
 
 def address(server: Server, path: Path, kind: str) -> str:
@@ -75,3 +81,74 @@ def test_planes_have_the_files_own_numbers(server: Server, shared_data: Path) ->
     stored = np.squeeze(tifffile.imread(path))
     assert np.array_equal(np.squeeze(group["0"][:]), stored)
     assert group["0"].dtype == stored.dtype
+
+
+MADE: dict[str, Callable[[Path], Path]] = {
+    "colour": lambda folder: slides.write_slide(folder / "a.svs", slides.YCBCR),
+    "planes": lambda folder: stacks.write_ome_tiff(
+        folder / "a.ome.tiff", stacks.CONFOCAL
+    ),
+    "floats": lambda folder: stacks.write_ome_tiff(
+        folder / "a.ome.tiff", stacks.FLOATS
+    ),
+    "colours in depth": lambda folder: dicom_slides.write_dicom_slide(
+        folder / "dicom", dicom_slides.COLOUR["sparse paths"]
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ["zarr", "zarr2"])
+@pytest.mark.parametrize("name", MADE)
+def test_the_group_validates_with_ome_zarr(
+    server: Server, tmp_path: Path, name: str, kind: str
+) -> None:
+    models = pytest.importorskip("ome_zarr_models")
+    reader = pytest.importorskip("ome_zarr.reader")
+    io = pytest.importorskip("ome_zarr.io")
+    path = MADE[name](tmp_path)
+    place = address(server, path, kind)
+    form = 3 if kind == "zarr" else 2
+    group = zarr.open_group(place, mode="r", zarr_format=form)
+    # Its model of 0.4 misses a name that pydantic 2.13 and later want.
+    names = {"ArraySpec": pytest.importorskip("pydantic_zarr.v2").ArraySpec}
+    models.v04.image.Image.model_rebuild(force=True, _types_namespace=names)
+    valid = models.open_ome_zarr(group, version="0.5" if kind == "zarr" else "0.4")
+    assert type(valid).__name__ == "Image"
+    location = io.parse_url(place)
+    assert location is not None
+    (node,) = list(reader.Reader(location)())
+    with open_slide(path) as slide:
+        facts = plane_facts(slide)
+        assert node.metadata["channel_names"] == [one.name for one in facts.channels]
+        full = slide.levels[0]
+        # Lazy: dask arrays of the file's own numbers, no chunk of them read.
+        assert node.data[0].shape == (
+            *(facts.times, len(facts.channels), facts.depths),
+            *(full.height, full.width),
+        )
+        assert node.data[0].dtype == facts.number_type
+        for channel, z in itertools.product(
+            range(len(facts.channels)), range(facts.depths)
+        ):
+            wanted = planes_of(slide).read_plane(
+                0, 7, 5, (30, 20), plane=Plane(channel, z)
+            )
+            part = node.data[0][0, channel, z, 5:25, 7:37].compute()
+            assert np.array_equal(part, wanted)
+
+
+@pytest.mark.parametrize("kind", ["zarr", "zarr2"])
+def test_opening_reads_no_chunk(
+    server: Server, made_slides: dict[str, Path], kind: str
+) -> None:
+    path = made_slides["single"]
+    place = address(server, path, kind)
+    form = 3 if kind == "zarr" else 2
+    group = zarr.open_group(place, mode="r", zarr_format=form)
+    level: Any = group["0"]
+    assert level.shape[-2:] == (1230, 1999)
+    slide = xarray.DataArray(level, dims=("t", "c", "z", "y", "x"))
+    part = slide.isel(t=0, z=0, y=slice(600, 603), x=slice(1000, 1002))
+    with open_slide(path) as reader:
+        pixels = reader.read(0, 1000, 600, (2, 3))
+    assert np.array_equal(part.transpose("y", "x", "c"), pixels)

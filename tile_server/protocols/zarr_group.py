@@ -2,8 +2,8 @@
 
 There is an array for each stored level, of axes t, c, z, y and x, with the file's own
 numbers; a chunk is a tile of the map's grid, all of red, green and blue or one channel
-of planes, without compression. Nothing is written: metadata and chunks are made when
-they are asked for.
+of planes, without compression. Channels have their names, colours and windows
+(`omero`). Nothing is written: metadata and chunks are made when they are asked for.
 
 Planes: `l_` pixels of a stored level. Scales are micrometres where the slide knows
 them, else pixels.
@@ -25,9 +25,12 @@ from tile_server.handlers import Handler
 from tile_server.ladder import Rung
 from tile_server.pyramid import Pyramid
 from tile_server.readers.planes import Plane
+from tile_server.readers.protocol import Reader
 from tile_server.readers.rendering import Rendered, plane_facts, planes_of
+from tile_server.readers.style import hexadecimal
 
 _AXES = ("t", "c", "z", "y", "x")
+_SAMPLES = 3
 _KINDS = {"t": "time", "c": "channel"}
 Chunk = tuple[int, int, int, int, int]
 
@@ -110,7 +113,7 @@ def shape_of(pyramid: Pyramid, rung: Rung) -> Shape:
     assert rung.level is not None  # noqa: S101 - `_rungs` are stored ones; for mypy
     level = pyramid.reader.levels[rung.level]
     count = len(facts.channels)
-    together = 1 if isinstance(pyramid.reader, Rendered) else count
+    together = _SAMPLES if _is_colour(pyramid.reader) else 1
     return Shape(
         (facts.times, count, facts.depths, level.height, level.width),
         (1, together, 1, edge, edge),
@@ -123,18 +126,36 @@ def numbers(pyramid: Pyramid, number: int, at: tuple[int, ...]) -> bytes:
     assert rung.level is not None  # noqa: S101 - `_rungs` are stored ones; for mypy
     time, channel, depth, row, column = at
     reader, place = pyramid.reader, (column * edge, row * edge)
-    if not isinstance(reader, Rendered):
+    facts, together = plane_facts(reader), _SAMPLES if _is_colour(reader) else 1
+    if together == len(facts.channels) == _SAMPLES and facts.depths == 1:
+        # One look for all three colours.
         pixels = reader.read(rung.level, *place, (edge, edge))
         return pixels.transpose(2, 0, 1).tobytes()
-    plane = Plane(channel, depth, time)
-    found = planes_of(reader).read_plane(rung.level, *place, (edge, edge), plane=plane)
+    planes = planes_of(reader)
+    found = np.stack(
+        [
+            planes.read_plane(
+                rung.level, *place, (edge, edge), plane=Plane(one, depth, time)
+            )
+            for one in range(channel * together, (channel + 1) * together)
+        ]
+    )
     return found.astype(found.dtype.newbyteorder("<")).tobytes()
+
+
+def _is_colour(reader: Reader) -> bool:
+    """True where channels are red, green and blue, perhaps of several pictures."""
+    return not isinstance(reader, Rendered)
 
 
 def group(pyramid: Pyramid, kind: str, name: str) -> dict[str, Any]:
     """The metadata of the group; raises OutsideTheGrid for another version's name."""
     if kind == "zarr" and name == "zarr.json":
-        ome = {"version": "0.5", "multiscales": [_multiscale(pyramid)]}
+        ome = {
+            "version": "0.5",
+            "multiscales": [_multiscale(pyramid)],
+            "omero": _omero(pyramid.reader),
+        }
         arrays = {
             str(number): array(pyramid, kind, number, name)
             for number in range(len(_rungs(pyramid)))
@@ -153,7 +174,10 @@ def group(pyramid: Pyramid, kind: str, name: str) -> dict[str, Any]:
     if kind == "zarr2" and name == ".zgroup":
         return {"zarr_format": 2}
     if kind == "zarr2" and name == ".zattrs":
-        return {"multiscales": [_multiscale(pyramid) | {"version": "0.4"}]}
+        return {
+            "multiscales": [_multiscale(pyramid) | {"version": "0.4"}],
+            "omero": _omero(pyramid.reader) | {"version": "0.4"},
+        }
     raise OutsideTheGrid(f"This group has no {name}.")
 
 
@@ -197,6 +221,28 @@ def array(pyramid: Pyramid, kind: str, number: int, name: str) -> dict[str, Any]
 
 def _rungs(pyramid: Pyramid) -> list[Rung]:
     return [rung for rung in pyramid.ladder.rungs if rung.level is not None]
+
+
+def _omero(reader: Reader) -> dict[str, Any]:
+    """How the channels are shown, as viewers of OME-Zarr expect it."""
+    planes = plane_facts(reader)
+    dtype = planes.number_type
+    channels = []
+    for channel in planes.channels:
+        low, high = channel.window or (0.0, 1.0)
+        least, most = min(low, high), max(low, high)
+        if dtype.kind in "iu":
+            least, most = float(np.iinfo(dtype).min), float(np.iinfo(dtype).max)
+        channels.append(
+            {
+                "label": channel.name,
+                "color": hexadecimal(channel.colour).removeprefix("#").upper(),
+                "active": channel.shown,
+                "window": {"min": least, "max": most, "start": low, "end": high},
+            }
+        )
+    middle = {"defaultZ": planes.depths // 2, "defaultT": 0, "model": "color"}
+    return {"channels": channels, "rdefs": middle}
 
 
 def _multiscale(pyramid: Pyramid) -> dict[str, Any]:

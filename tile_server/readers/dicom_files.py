@@ -55,6 +55,7 @@ _TAGS = [
     "PixelRepresentation", "PhotometricInterpretation", "PlanarConfiguration",
     "OpticalPathSequence", "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence", "ImagedVolumeWidth", "ImagedVolumeHeight",
+    "TotalPixelMatrixOriginSequence",
     "ConcatenationUID", "ConcatenationFrameOffsetNumber",
     "ExtendedOffsetTable", "ExtendedOffsetTableLengths",
 ]  # fmt: skip
@@ -109,6 +110,11 @@ class Instance:
     places
         For TILED_SPARSE one row per frame: column and row of its corner from 0, the
         rank of its depth in `depths_um`, and the number of its optical path. Else None.
+    depths_um
+        Of the focal planes, from the slide's surface, rising; where the file does not
+        tell how far they lie from each other, they are counted: 0, 1, 2.
+    depth_step_um
+        From one of them to the next, or None where the file does not say.
     """
 
     path: Path
@@ -132,6 +138,7 @@ class Instance:
     frame_offset: int
     places: npt.NDArray[np.int64] | None
     depths_um: tuple[float, ...]
+    depth_step_um: float | None
     index: FrameIndex
 
 
@@ -256,10 +263,12 @@ def _instance(dataset: Dataset, path: Path, fd: int, at: int) -> Instance:
     if focal_planes > _MOST_FOCAL_PLANES:
         raise UnreadableSlide(f"it says that it has {focal_planes} focal planes")
     paths = _shared_path(dataset, _optical_paths(dataset))
+    step = _depth_step_um(dataset)
     places: npt.NDArray[np.int64] | None = None
-    depths: tuple[float, ...] = (0.0,)
+    depths = _full_depths(dataset, focal_planes, step or 1.0)
     if "TILED_FULL" not in _text(dataset, "DimensionOrganizationType"):
         places, depths = _places(dataset, frames, paths)
+        step = depths[1] - depths[0] if len(depths) > 1 else step
     index = find_frames(
         fd,
         at,
@@ -291,6 +300,7 @@ def _instance(dataset: Dataset, path: Path, fd: int, at: int) -> Instance:
         frame_offset=_whole(dataset, "ConcatenationFrameOffsetNumber", 0),
         places=places,
         depths_um=depths,
+        depth_step_um=step,
         index=index,
     )
 
@@ -341,6 +351,27 @@ def _spacing(dataset: Dataset) -> tuple[float, float] | None:
     if width and height and columns and rows:
         return width / columns, height / rows
     return None
+
+
+def _depth_step_um(dataset: Dataset) -> float | None:
+    """From one focal plane to the next, in micrometres (the file has millimetres)."""
+    for group in dataset.get("SharedFunctionalGroupsSequence") or ():
+        for measures in group.get("PixelMeasuresSequence") or ():
+            told = _positive(measures.get("SpacingBetweenSlices"))
+            if told:
+                return told * 1000
+    return None
+
+
+def _full_depths(dataset: Dataset, count: int, step: float) -> tuple[float, ...]:
+    """The depths of a TILED_FULL file; each plane of a slide can have its own file."""
+    first = 0.0
+    for origin in dataset.get("TotalPixelMatrixOriginSequence") or ():
+        told = origin.get("ZOffsetInSlideCoordinateSystem")
+        first = float(told) if told is not None else 0.0
+    if not -1e9 < first < 1e9:
+        raise UnreadableSlide("its focal planes lie nowhere")
+    return tuple(round(first + number * step, 4) for number in range(count))
 
 
 def _optical_paths(dataset: Dataset) -> tuple[OpticalPath, ...]:

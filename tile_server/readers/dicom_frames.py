@@ -119,6 +119,13 @@ def read_frame(fd: int, start: int, end: int, *, encapsulated: bool) -> bytes:
 
 def unpack(raw: bytes | bytearray) -> bytes:
     """The frame in the items that hold it; raises DamagedTile."""
+    frame = joined(raw)
+    # Items have even lengths (PS3.5 A.4), so a stream of odd length ends with a zero.
+    return frame[:-1] if frame[-3:] == b"\xff\xd9\0" else frame
+
+
+def joined(raw: bytes | bytearray) -> bytes:
+    """The frame in its items with the pad byte, if it has one; raises DamagedTile."""
     parts = []
     at = 0
     while at + 8 <= len(raw):
@@ -129,9 +136,7 @@ def unpack(raw: bytes | bytearray) -> bytes:
             raise DamagedTile("This frame's fragments are damaged.")
         parts.append(raw[at + 8 : at + 8 + length])
         at += 8 + length
-    frame = b"".join(parts)
-    # Items have even lengths (PS3.5 A.4), so a stream of odd length ends with a zero.
-    return frame[:-1] if frame[-3:] == b"\xff\xd9\0" else frame
+    return b"".join(parts)
 
 
 def _element(fd: int, at: int, *, explicit: bool) -> tuple[int, int]:

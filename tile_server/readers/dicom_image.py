@@ -282,6 +282,7 @@ def _header(path: Path, dataset: Dataset) -> Instance:
         frame_offset=0,
         places=None,
         depths_um=(0.0,),
+        depth_step_um=None,
         index=FrameIndex(
             np.zeros(0, np.uint64), np.zeros(0, np.uint64), encapsulated=False
         ),

@@ -9,7 +9,7 @@ Planes: `l_` pixels of the level, `t_` tiles of its grid.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,7 +43,8 @@ class Matrix:
         self.identifiers = _unique(
             path.identifier for one in instances for path in one.optical_paths
         )
-        self.depths = _depths(instances)
+        depths = _depths(instances)
+        self.depths = max(depths.values(), key=len)
         _refuse_contradictions(instances)
         shape = len(self.identifiers), len(self.depths), self.rows, self.columns
         if np.prod(shape, dtype=float) > _MOST_TILES:
@@ -55,7 +56,7 @@ class Matrix:
         self._files = np.zeros(shape, np.uint16)
         self._instances = tuple(instances)
         for number, instance in enumerate(instances):
-            self._place(number, instance)
+            self._place(number, instance, depths)
         self._fds: list[int] = []
         self._prefixes: tuple[bytes | None, ...] = ()
         try:
@@ -68,6 +69,24 @@ class Matrix:
         except BaseException:
             self.close()
             raise
+
+    @property
+    def instances(self) -> tuple[Instance, ...]:
+        """The files of the matrix, in the order of their numbers."""
+        return self._instances
+
+    def items(self, number: int, frame: int) -> bytes:
+        """What file `number` holds of its frame `frame`, from 0, as it lies there.
+
+        Compressed frames are in their items (PS3.5 A.4). Raises DamagedTile.
+        """
+        index = self._instances[number].index
+        start, end = int(index.starts[frame]), int(index.ends[frame])
+        return read_frame(self._fds[number], start, end, encapsulated=False)
+
+    def is_file(self, number: int, status: os.stat_result) -> bool:
+        """True where `status` is that of the open file `number`."""
+        return os.path.samestat(os.fstat(self._fds[number]), status)
 
     @property
     def passes(self) -> bool:
@@ -139,8 +158,10 @@ class Matrix:
         while self._fds:
             os.close(self._fds.pop())
 
-    def _place(self, number: int, instance: Instance) -> None:
-        """Enter the frames of one file into the table."""
+    def _place(
+        self, number: int, instance: Instance, depths: Mapping[str, tuple[float, ...]]
+    ) -> None:
+        """Enter the frames of one file into the table; `depths` are those by path."""
         own = [self.identifiers.index(one.identifier) for one in instance.optical_paths]
         columns, rows = self.columns, self.rows
         if instance.places is None:
@@ -150,15 +171,13 @@ class Matrix:
             row, column = np.divmod(place, columns)
         else:
             x, y, depth, path = instance.places.T
-            ranks = np.asarray([self.depths.index(one) for one in instance.depths_um])
-            depth = ranks[depth]
             column, row = x // self.tile_width, y // self.tile_height
             if np.any(x % self.tile_width) or np.any(y % self.tile_height):
                 raise UnreadableSlide(
                     f"{instance.path.name} cannot be read: its frames lie in no grid."
                 )
         outside = (
-            (path >= len(own)) | (depth >= len(self.depths))
+            (path >= len(own)) | (depth >= len(instance.depths_um))
             | (column < 0) | (column >= columns) | (row < 0) | (row >= rows)
         )  # fmt: skip
         if np.any(outside):
@@ -166,7 +185,11 @@ class Matrix:
                 f"{instance.path.name} cannot be read: {int(outside.sum())} of its "
                 "frames lie outside its picture."
             )
-        spot = np.asarray(own)[path], depth, row, column
+        ranks = [
+            _ranks(self.depths, depths[one.identifier], instance.depths_um)
+            for one in instance.optical_paths
+        ]
+        spot = np.asarray(own)[path], np.stack(ranks)[path, depth], row, column
         self._starts[spot] = instance.index.starts
         self._ends[spot] = instance.index.ends
         self._files[spot] = number
@@ -217,13 +240,32 @@ def _unique(names: Iterator[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _depths(instances: Sequence[Instance]) -> tuple[float, ...]:
-    """The depths of a level: as its sparse files tell them, else counted."""
-    told = {
-        depth for one in instances if one.places is not None for depth in one.depths_um
-    }
-    counted = max(one.focal_planes if one.places is None else 0 for one in instances)
-    return tuple(sorted(told)) if told else tuple(float(i) for i in range(counted))
+def _depths(instances: Sequence[Instance]) -> dict[str, tuple[float, ...]]:
+    """The depths of a level that occur in each of its optical paths, rising."""
+    told: dict[str, set[float]] = {}
+    for one in instances:
+        for number, path in enumerate(one.optical_paths):
+            depths = set(one.depths_um)
+            if one.places is not None:
+                own = one.places[one.places[:, 3] == number, 2]
+                depths = {one.depths_um[rank] for rank in np.unique(own)}
+            told.setdefault(path.identifier, set()).update(depths)
+    return {name: tuple(sorted(depths)) for name, depths in told.items()}
+
+
+def _ranks(
+    depths: Sequence[float], own: Sequence[float], wanted: Sequence[float]
+) -> npt.NDArray[np.intp]:
+    """The ranks among a level's `depths` of the depths that a file has for a path.
+
+    Dyes are often in focus at different depths. Where a path has as many as the level,
+    its `own` ones are counted; else the nearest of the level's is taken.
+    """
+    table = np.asarray(own if len(own) == len(depths) else depths)
+    after = np.searchsorted(table, wanted).clip(0, len(table) - 1)
+    before = (after - 1).clip(0)
+    is_nearer = np.abs(table[before] - wanted) < np.abs(table[after] - wanted)
+    return np.where(is_nearer, before, after)
 
 
 def _refuse_contradictions(instances: Sequence[Instance]) -> None:

@@ -4,13 +4,15 @@ A slide is a series: one matrix per level, label, overview and thumbnail
 (`dicom_matrix`). Colour slides are served as RGB, JPEG frames undecoded
 (`DicomReader`). Monochrome ones, such as fluorescence with one optical path per dye,
 are images of planes (`DicomPlanes`): optical paths are channels, focal planes are z.
-A colour slide of several focal planes shows the middle one.
+A colour slide of several optical paths or focal planes shows the first path's middle
+plane; a style reaches the others (`ColourPlanes`), each path as three channels.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -35,7 +37,9 @@ from tile_server.readers.planes import (
     Numbers,
     Plane,
     PlaneFacts,
+    PlaneReader,
     default_colour,
+    rgb_channels,
 )
 from tile_server.readers.protocol import Level, SlideFacts
 from tile_server.reading import Place
@@ -71,6 +75,37 @@ class _Series:
         self.full = volumes[0][0]
         self.paths = _paths(volumes)
         self.levels = tuple(_level(matrix) for matrix in self.matrices)
+        # The number of a path within each level's own table of optical paths.
+        self.numbers = [
+            [_find(matrix.identifiers, one.identifier) for one in self.paths]
+            for matrix in self.matrices
+        ]
+
+    @property
+    def depths(self) -> tuple[float, ...]:
+        """The focal planes of level 0, in micrometres or counted."""
+        return self.matrices[0].depths
+
+    def depth(self, level: int, z: int) -> int:
+        """The focal plane of a level that shows `z`; a coarse one may have fewer."""
+        own = self.matrices[level].depths
+        if len(own) == len(self.depths):
+            return z
+        return min(range(len(own)), key=lambda one: abs(own[one] - self.depths[z]))
+
+    def plane_facts(self, channels: tuple[Channel, ...]) -> PlaneFacts:
+        return PlaneFacts(
+            channels=channels,
+            depths=len(self.depths),
+            times=1,
+            dtype="uint8" if self.full.bits == 8 else "uint16",
+            z_step_um=self._step_um(),
+        )
+
+    def _step_um(self) -> float | None:
+        if len(self.depths) < 2 or self.full.depth_step_um is None:
+            return None
+        return self.depths[1] - self.depths[0]
 
     def facts(self, background: Colour) -> SlideFacts:
         full = self.full
@@ -93,6 +128,12 @@ class _Series:
     def properties(self) -> Mapping[str, str]:
         """What openslide would say of the series, without anything of a patient."""
         return {"dicom.SeriesInstanceUID": self.full.series}
+
+    @property
+    def named(self) -> tuple[tuple[str, Matrix], ...]:
+        """Every matrix with the name of its associated image, "" for the levels."""
+        levels = [("", matrix) for matrix in self.matrices]
+        return (*levels, *sorted(self._associated.items()))
 
     def associated_image(self, name: str) -> Pixels:
         matrix = self._associated[name]
@@ -146,6 +187,14 @@ class _Reader:
     def properties(self) -> Mapping[str, str]:
         return self._series.properties
 
+    @property
+    def matrices(self) -> tuple[tuple[str, Matrix], ...]:
+        """Every matrix of the series with the name of its associated image.
+
+        That is "" for levels, which come first, full resolution before all.
+        """
+        return self._series.named
+
     def associated_image(self, name: str) -> Pixels:
         return self._series.associated_image(name)
 
@@ -169,25 +218,73 @@ class DicomReader(_Reader):
 
     def __init__(self, series: _Series) -> None:
         super().__init__(series, WHITE)
-        self._depths = [len(matrix.depths) // 2 for matrix in series.matrices]
+        middle = len(series.depths) // 2
+        self._spots = [
+            (series.numbers[level][0] or 0, series.depth(level, middle))
+            for level in range(len(series.levels))
+        ]
+        self._planes = ColourPlanes(self, series)
+
+    @property
+    def colour_planes(self) -> PlaneReader:
+        """All optical paths and focal planes; open as long as this reader is."""
+        return self._planes
 
     def place(self, level: int, t_x: int, t_y: int) -> Place | None:
         if not self.levels[level].encoded:
             return None
-        matrix = self._series.matrices[level]
-        return matrix.place(t_x, t_y, path=0, depth=self._depths[level])
+        path, depth = self._spots[level]
+        return self._series.matrices[level].place(t_x, t_y, path=path, depth=depth)
 
     def encoded_tile(self, level: int, t_x: int, t_y: int) -> bytes | None:
         if not self.levels[level].encoded:
             return None
-        matrix = self._series.matrices[level]
-        return matrix.encoded(t_x, t_y, path=0, depth=self._depths[level])
+        path, depth = self._spots[level]
+        return self._series.matrices[level].encoded(t_x, t_y, path=path, depth=depth)
 
     def read(self, level: int, l_x: int, l_y: int, size: tuple[int, int]) -> Pixels:
         pixels = plain(*size, self._facts.background)
-        matrix = self._series.matrices[level]
-        matrix.read(l_x, l_y, pixels, path=0, depth=self._depths[level])
+        path, depth = self._spots[level]
+        self._series.matrices[level].read(l_x, l_y, pixels, path=path, depth=depth)
         return pixels
+
+
+class ColourPlanes(_Reader):
+    """The pictures of a colour slide as planes; see `planes.PlaneReader`.
+
+    Optical path p is the channels 3p to 3p + 2. The slide stays its reader's.
+    """
+
+    def __init__(self, slide: DicomReader, series: _Series) -> None:
+        self._series = series
+        self._facts = slide.facts
+        many = len(series.paths) > 1
+        self.planes = series.plane_facts(
+            tuple(
+                replace(
+                    channel,
+                    name=f"{path.name} {channel.name}" if many else channel.name,
+                    shown=number == 0,
+                )
+                for number, path in enumerate(series.paths)
+                for channel in rgb_channels()
+            )
+        )
+
+    def read_plane(
+        self, level: int, l_x: int, l_y: int, size: tuple[int, int], *, plane: Plane
+    ) -> Numbers:
+        number, sample = divmod(plane.channel, 3)
+        path = self._series.numbers[level][number]
+        pixels = plain(*size, self._facts.background)
+        if path is not None:
+            depth = self._series.depth(level, plane.z)
+            matrix = self._series.matrices[level]
+            matrix.read(l_x, l_y, pixels, path=path, depth=depth)
+        return np.ascontiguousarray(pixels[:, :, sample])
+
+    def close(self) -> None:
+        """Nothing of its own is open."""
 
 
 class DicomPlanes(_Reader):
@@ -198,40 +295,21 @@ class DicomPlanes(_Reader):
         stored = series.full.bits_stored
         window = (0.0, float(2**stored - 1)) if stored <= 8 else None
         count = len(series.paths)
-        channels = tuple(
-            Channel(path.name, path.colour or default_colour(number, count), window)
-            for number, path in enumerate(series.paths)
+        self.planes = series.plane_facts(
+            tuple(
+                Channel(path.name, path.colour or default_colour(number, count), window)
+                for number, path in enumerate(series.paths)
+            )
         )
-        depths = series.matrices[0].depths
-        step = None
-        if len(depths) > 1 and series.full.places is not None:
-            step = depths[1] - depths[0]
-        self._planes = PlaneFacts(
-            channels=channels,
-            depths=max(len(depths), 1),
-            times=1,
-            dtype="uint8" if series.full.bits == 8 else "uint16",
-            z_step_um=step,
-        )
-        identifiers = [path.identifier for path in series.paths]
-        # The number of a channel within each level's own table of optical paths.
-        self._numbers = [
-            [_find(matrix.identifiers, one) for one in identifiers]
-            for matrix in series.matrices
-        ]
-
-    @property
-    def planes(self) -> PlaneFacts:
-        return self._planes
 
     def read_plane(
         self, level: int, l_x: int, l_y: int, size: tuple[int, int], *, plane: Plane
     ) -> Numbers:
-        matrix = self._series.matrices[level]
-        numbers = np.zeros((size[1], size[0]), self._planes.number_type)
-        path = self._numbers[level][plane.channel]
-        if path is not None and plane.z < len(matrix.depths):
-            matrix.read(l_x, l_y, numbers, path=path, depth=plane.z)
+        numbers = np.zeros((size[1], size[0]), self.planes.number_type)
+        path = self._series.numbers[level][plane.channel]
+        if path is not None:
+            depth = self._series.depth(level, plane.z)
+            self._series.matrices[level].read(l_x, l_y, numbers, path=path, depth=depth)
         return numbers
 
 

@@ -65,11 +65,14 @@ class Channel:
     window
         What the file says to show as dark and as full colour; a minimum above the
         maximum shows large numbers dark. None: from percentiles.
+    shown
+        False for one that is shown only where a style names it.
     """
 
     name: str
     colour: Colour
     window: Window | None = None
+    shown: bool = True
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
+from tile_server import patience
 from tile_server.errors import DamagedTile, UnreadableSlide
 from tile_server.pixels import Colour, Pixels, plain
 from tile_server.readers.planes import (
@@ -58,21 +59,26 @@ class Rendered:
     must not be used after that.
     """
 
-    def __init__(self, planes: PlaneReader, style: Style = PLAIN) -> None:
-        """Show `planes`, which are closed with this.
+    def __init__(
+        self,
+        planes: PlaneReader,
+        style: Style = PLAIN,
+        *,
+        levels: Sequence[Level] | None = None,
+    ) -> None:
+        """Show `planes`, which are closed with this, on the grid of `levels`.
 
-        Reads a little to find the windows that the file does not name. Raises
-        BadRequest for a style that does not fit, and DamagedTile.
+        Without them it is the chunks' own grid, where that makes good tiles. Reads a
+        little to find the windows that the file does not name. Raises BadRequest for a
+        style that does not fit, and DamagedTile.
         """
         self.source = planes
         self._windows = tuple(
             channel.window or automatic_window(planes, number)
             for number, channel in enumerate(planes.planes.channels)
         )
-        grid = _grid(planes.levels[0])
         self._levels = tuple(
-            Level(level.width, level.height, grid, grid, encoded=False)
-            for level in planes.levels
+            replace(level, encoded=False) for level in levels or _regridded(planes)
         )
         self._owner = True
         self._show(style)
@@ -91,10 +97,12 @@ class Rendered:
         facts = self.source.planes
         check(style, facts)
         self.style = style
-        wanted: Sequence[ChannelStyle] = style.channels or [
+        all_shown = [
             ChannelStyle(number)
-            for number in range(min(len(facts.channels), MOST_CHANNELS))
+            for number, channel in enumerate(facts.channels)
+            if channel.shown
         ]
+        wanted: Sequence[ChannelStyle] = style.channels or all_shown[:MOST_CHANNELS]
         self._layers = tuple(self._layer(one) for one in wanted)
         dtype = facts.number_type
         self._tables = None
@@ -196,6 +204,7 @@ class Rendered:
         first, *others = (Plane(channel, depth, self.style.t) for depth in self._depths)
         numbers = self.source.read_plane(level, *corner, size, plane=first)
         for plane in others:
+            patience.check()
             more = self.source.read_plane(level, *corner, size, plane=plane)
             np.fmax(numbers, more, out=numbers)
         return numbers
@@ -268,10 +277,21 @@ class RgbPlanes:
         self.close()
 
 
+@runtime_checkable
+class HasColourPlanes(Protocol):
+    """An RGB slide with more than one picture: focal planes, optical paths."""
+
+    @property
+    def colour_planes(self) -> PlaneReader:
+        """Its pictures as planes of 8 bits, red, green and blue; it owns them."""
+
+
 def planes_of(reader: Reader) -> PlaneReader:
     """The planes behind a picture: its own numbers, or its red, green and blue."""
     if isinstance(reader, Rendered):
         return reader.source
+    if isinstance(reader, HasColourPlanes):
+        return reader.colour_planes
     return RgbPlanes(reader, PlaneFacts(rgb_channels(), 1, 1, "uint8"))
 
 
@@ -287,12 +307,16 @@ def styled(reader: Reader, style: Style) -> Reader:
     """
     if isinstance(reader, Rendered):
         return reader.restyled(style)
-    return Rendered(planes_of(reader), style)
+    # A viewer goes on asking for the tiles of the grid that it was told.
+    return Rendered(planes_of(reader), style, levels=reader.levels)
 
 
-def _grid(level: Level) -> int:
-    square = level.tile_width == level.tile_height
-    return level.tile_width if square and level.tile_width in _GOOD_GRID else _GRID
+def _regridded(planes: PlaneReader) -> Sequence[Level]:
+    """The levels on a grid that makes good tiles."""
+    full = planes.levels[0]
+    square = full.tile_width == full.tile_height
+    edge = full.tile_width if square and full.tile_width in _GOOD_GRID else _GRID
+    return [replace(one, tile_width=edge, tile_height=edge) for one in planes.levels]
 
 
 def _share(layer: _Layer, numbers: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
