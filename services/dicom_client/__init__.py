@@ -1,0 +1,1 @@
+"""The DICOM segmentation client: from scanner to contoured, re-identified RTSTRUCT."""
