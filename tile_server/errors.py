@@ -26,6 +26,10 @@ class BadRequest(TileServerError):
     """The request's arguments are wrong or contradict each other."""
 
 
+class NotAcceptable(TileServerError):
+    """The answer exists in none of the forms that the request accepts."""
+
+
 class RegionTooLarge(TileServerError):
     """More pixels were asked for at once than the limit allows."""
 

@@ -30,6 +30,7 @@ from tile_server.address import slide_url, tiles_url
 from tile_server.errors import TileServerError
 from tile_server.handlers import Handler
 from tile_server.probing import Finding, Prober
+from tile_server.protocols.dicom_web import dicom_web_routes
 from tile_server.protocols.iiif import Identify, iiif_routes
 from tile_server.readers.dicom_files import is_dicom
 from tile_server.readers.ome_zarr import is_zarr
@@ -166,15 +167,17 @@ class SlideFolder:
 def folder_routes(folder: SlideFolder) -> list[URLSpec]:
     """The list and the page of a folder, at the root of the server."""
     shared = {"folder": folder}
+    identify = _identify_in(folder)
     return [
         web.url(r"/images\.json", ImagesHandler, shared),
         web.url(r"/", PageHandler, shared),
-        *iiif_routes("/", _identify_in(folder)),
+        *iiif_routes("/", identify),
+        *dicom_web_routes("/", identify),
     ]
 
 
 def _identify_in(folder: SlideFolder) -> Identify:
-    """Find the images of IIIF addresses by their files' names."""
+    """Find the images of IIIF and DICOMweb addresses by their files' names."""
 
     async def identify(stem: str, host: str) -> Capability | None:
         if urlsplit(f"//{host}").hostname not in _LOOPBACK:

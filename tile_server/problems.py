@@ -38,6 +38,9 @@ TABLE: dict[type[errors.TileServerError], Kind] = {
         404, "outside-the-grid", "Ask for something that this slide has."
     ),
     errors.BadRequest: Kind(400, "bad-request", "Change the request."),
+    errors.NotAcceptable: Kind(
+        406, "not-acceptable", "Accept one of the forms that this address has."
+    ),
     errors.RegionTooLarge: Kind(413, "region-too-large", "Ask for fewer pixels."),
     # Not a server error: the request is fine and so is the service, and asking again
     # will not help; the content of the file cannot be processed.

@@ -111,6 +111,12 @@ class Handover(httputil.HTTPConnection):
         # A body shorter than was promised: only the end of the connection can say so.
         self._outlet.answered(close=self._request.close or bool(self._missing))
 
+    def close(self) -> None:
+        """Cut the answer off: only that tells that it is not whole."""
+        if self._open:
+            self._open = False
+            self._outlet.answered(close=True)
+
     def _part(self, chunk: bytes) -> bytes:
         if self._missing is not None:
             self._missing -= len(chunk)
