@@ -14,17 +14,20 @@ import sqlite3
 import threading
 from collections import OrderedDict
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 
 import diskcache
 
-from tile_server.pyramid import JPEG, PNG, Keep, Make, Tile
+from tile_server import patience
+from tile_server.errors import Abandoned, TookTooLong
+from tile_server.pyramid import JPEG, PNG, WEBP, Keep, Make, Tile
 
 log = logging.getLogger(__name__)
 
 # Raised when the same address would give other bytes (quality, filling, filter).
 VARIANT = "1"
-_PNG_START = b"\x89PNG"
+_PNG_START, _RIFF_START = b"\x89PNG", b"RIFF"
 
 
 class DerivedTiles:
@@ -65,19 +68,28 @@ class DerivedTiles:
     def tile(self, key: str, make: Make) -> Tile:
         """The tile of `key`, made by `make` if it is not kept.
 
-        Threads that ask for the same key at once wait for the first of them. A tile is
-        only ever made from finer ones, so these waits form no circle.
+        Threads that ask for the same key at once wait for the first of them; where that
+        gives up, because its own visitors have gone, the next one makes the tile. A
+        tile is only ever made from finer ones, so these waits form no circle.
         """
-        tile = self.recent(key)
-        if tile is not None:
-            return tile
-        with self._lock:
-            flight = self._flights.get(key)
-            if flight is None:
-                own: Future[Tile] = Future()
-                self._flights[key] = own
-        if flight is not None:
-            return flight.result()
+        while True:
+            tile = self.recent(key)
+            if tile is not None:
+                return tile
+            with self._lock:
+                flight = self._flights.get(key)
+                if flight is None:
+                    own: Future[Tile] = Future()
+                    self._flights[key] = own
+                    break
+            try:
+                return flight.result()
+            except (Abandoned, TookTooLong):
+                patience.check()
+        return self._make(key, make, own)
+
+    def _make(self, key: str, make: Make, own: Future[Tile]) -> Tile:
+        """Fetch or make a tile for all who wait for `own`."""
         try:
             tile = self._load(key)
             if tile is None:
@@ -113,7 +125,7 @@ class DerivedTiles:
             return None
         if not isinstance(body, bytes):
             return None
-        return Tile(body, PNG if body.startswith(_PNG_START) else JPEG)
+        return Tile(body, _media_type(body), kept=True)
 
     def _save(self, key: str, tile: Tile) -> None:
         try:
@@ -126,7 +138,7 @@ class DerivedTiles:
         with self._lock:
             before = self._recent.pop(key, None)
             self._recent_bytes += len(tile.body) - (len(before.body) if before else 0)
-            self._recent[key] = tile
+            self._recent[key] = replace(tile, kept=True)
             while self._recent_bytes > self._memory_bytes:
                 _, oldest = self._recent.popitem(last=False)
                 self._recent_bytes -= len(oldest.body)
@@ -141,3 +153,10 @@ def slide_key(path: str, version: str) -> str:
 def tile_key(slide: str, k: int, t_x: int, t_y: int) -> str:
     """The key of a tile of rung k."""
     return f"{slide}/{k}/{t_x}/{t_y}/{VARIANT}"
+
+
+def _media_type(body: bytes) -> str:
+    """What an encoded tile is, by its beginning."""
+    if body.startswith(_PNG_START):
+        return PNG
+    return WEBP if body.startswith(_RIFF_START) else JPEG

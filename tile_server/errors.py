@@ -34,6 +34,15 @@ class RegionTooLarge(TileServerError):
     """More pixels were asked for at once than the limit allows."""
 
 
+class OutsideTheBody(TileServerError):
+    """The part that `Range` asks for is none of the answer's."""
+
+    def __init__(self, length: int) -> None:
+        """The whole answer has `length` bytes."""
+        super().__init__(f"The answer has {length} bytes.")
+        self.length = length
+
+
 class BadToken(TileServerError):
     """The token was not made by this service's key, or was changed."""
 

@@ -1,8 +1,9 @@
 """Work in threads on behalf of visitors: shared, held, and given up when nobody waits.
 
 Visitors who want the same thing share one flight. When the last of them has gone (a
-browser that zooms on closes its connections) a flight that has not started is dropped;
-one that has started goes on, and whoever comes meanwhile joins it.
+browser that zooms on closes its connections) a flight that has not started is dropped,
+and one that has started is told so (`patience`): it ends where it looks next, and
+whoever comes meanwhile gets a flight of their own.
 
 The slide of a flight is held until its thread has really ended, whatever becomes of the
 visitors. Everything here runs on the event loop.
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from tile_server.errors import Busy, Stopped, TookTooLong
+from tile_server.patience import Patience
 from tile_server.slides import OpenedSlide
 
 Answer = TypeVar("Answer")
@@ -34,8 +36,9 @@ class Queue:
     most
         How much may be under way; what comes further is refused at once.
     limit_s
-        How long a visitor waits. The thread goes on, since nothing can end it; whoever
-        asks again finds its answer, or joins it.
+        How long a visitor waits, and how long a thread works at most: the work ends
+        where it looks next. What it has finished so far is kept, so whoever asks again
+        is nearer to the answer.
     under_way
         How much is under way now.
     """
@@ -55,6 +58,7 @@ class _Flight(Generic[Answer]):
 
     work: Future[Answer]
     end: asyncio.Future[Answer]
+    patience: Patience
     visitors: int = 0
 
 
@@ -91,7 +95,9 @@ class Flights(Generic[Answer]):
             raise
         finally:
             flight.visitors -= 1
-            if not flight.visitors and flight.work.cancel():
+            if not flight.visitors and not flight.work.done():
+                flight.work.cancel()
+                flight.patience.end()
                 self._forget(key, flight)
 
     async def _within_limit(self, flight: _Flight[Answer]) -> Answer:
@@ -113,11 +119,17 @@ class Flights(Generic[Answer]):
         loop = asyncio.get_running_loop()
         slide.take()
         self._queue.under_way += 1
-        started = self._threads.submit(work)
+        patience = Patience(self._queue.limit_s)
+
+        def patiently() -> Answer:
+            with patience.working():
+                return work()
+
+        started = self._threads.submit(patiently)
         started.add_done_callback(
             lambda _: loop.call_soon_threadsafe(self._ended, slide),
         )
-        flight = _Flight(started, asyncio.wrap_future(started))
+        flight = _Flight(started, asyncio.wrap_future(started), patience)
         self._flights[key] = flight
         flight.end.add_done_callback(lambda _: self._forget(key, flight))
         return flight

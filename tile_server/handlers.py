@@ -5,47 +5,47 @@ Everything of one slide lies under `s/<token>/`; the token is the right to see i
 
 from __future__ import annotations
 
-import asyncio
-import io
-import json
-import logging
-import math
 import re
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Any, TypeVar, cast
 
-import numpy as np
 from prometheus_client import CONTENT_TYPE_LATEST
 from tornado import web
 from tornado.routing import URLSpec
 
-from tile_server import codecs, cross_origin, metrics, problems
+from tile_server import formats, metrics, negotiation
+from tile_server.answers import FOR_EVER, Handler, named
 from tile_server.derived import VARIANT
-from tile_server.errors import (
-    Abandoned,
-    BadRequest,
-    Busy,
-    OutsideTheGrid,
-    TileServerError,
-)
+from tile_server.errors import BadRequest, Busy, OutsideTheGrid
+from tile_server.formats import Form
 from tile_server.icc import embedded
-from tile_server.pixels import Pixels
+from tile_server.ladder import Rung
+from tile_server.numbers import depth_of, numbers_of, planes_asked_for
 from tile_server.readers.style import PLAIN, Style, parse
-from tile_server.regions import Box, box_of_um, downsample_of, read_region, thumbnail
-from tile_server.service import TileService
+from tile_server.regions import (
+    Box,
+    box_of_um,
+    downsample_of,
+    read_region,
+    small_picture,
+    whole_of,
+)
 from tile_server.slides import OpenedSlide
 from tile_server.tokens import Capability
 from tile_server.view import associated_names, describe
 
-log = logging.getLogger(__name__)
+__all__ = ["FOR_EVER", "GridHandler", "Handler", "ShowingHandler", "routes"]
 
-# The address holds the version, so what it gives never changes; it also holds the right
-# to see it, so only the visitor's own browser may keep it.
-FOR_EVER = "private, max-age=31536000, immutable"
-Answer = TypeVar("Answer")
 _THUMBNAIL_PX = range(1, 2049)
+_PICTURES = ("jpg", "jpeg", "png", "webp")
+# Our order of preference, which is that of those who accept anything (`*/*`).
+_PREFERRED = {
+    "picture": (formats.JPG, formats.WEBP, formats.PNG),
+    # Where the pixels are to stay the file's own.
+    "whole": (formats.WEBP, formats.PNG, formats.JPG),
+    "region": (formats.NPY, formats.PNG, formats.WEBP, formats.JPG),
+}
 
 
 def routes(base: str) -> list[URLSpec]:
@@ -53,132 +53,22 @@ def routes(base: str) -> list[URLSpec]:
     base = re.escape(base)
     token = f"{base}s/([A-Za-z0-9_-]+)"
     number = r"(\d{1,9})"
+    picture = rf"(?:\.({'|'.join(_PICTURES)}))?"
     table: list[tuple[str, type[web.RequestHandler]]] = [
-        (f"{token}/{number}/{number}/{number}", TileHandler),
+        (f"{token}/{number}/{number}/{number}{picture}", TileHandler),
         (rf"{token}/view\.json", ViewHandler),
-        (f"{token}/region", RegionHandler),
-        (f"{token}/thumbnail", ThumbnailHandler),
+        (rf"{token}/region(?:\.({'|'.join(formats.ENDINGS)}))?", RegionHandler),
+        (f"{token}/thumbnail{picture}", ThumbnailHandler),
         (f"{token}/icc", ProfileHandler),
-        (f"{token}/associated/([^/]+)", AssociatedHandler),
+        (f"{token}/associated/([^/]+?){picture}", AssociatedHandler),
         (f"{base}health", HealthHandler),
         (f"{base}ready", ReadyHandler),
     ]
     return [web.url(pattern, handler) for pattern, handler in table]
 
 
-class Handler(web.RequestHandler):
-    """What all answers share: their headers, and errors as problem documents."""
-
-    SUPPORTED_METHODS = ("GET", "HEAD")
-    _work: asyncio.Future[Any] | None = None
-    _gone = False
-    # What the metrics call this answer, and how many bytes its body has.
-    kind = "other"
-    sent_bytes = 0
-
-    @property
-    def service(self) -> TileService:
-        return cast(TileService, self.settings["service"])
-
-    def set_default_headers(self) -> None:
-        self.clear_header("Server")
-        self.set_header("X-Content-Type-Options", "nosniff")
-        self.set_header("Referrer-Policy", "no-referrer")
-        self.set_header("Cache-Control", "no-store")
-        policy = self.service.settings.resource_policy
-        self.set_header("Cross-Origin-Resource-Policy", policy)
-        origin = self.request.headers.get("Origin")
-        for name, text in cross_origin.headers(
-            self.service.settings.cors_origins, origin
-        ):
-            self.set_header(name, text)
-
-    async def head(self, *args: str) -> None:
-        answer = self.get(*args)
-        if answer is not None:
-            await answer
-
-    def compute_etag(self) -> None:
-        """No hash of the body: what has an ETag is named by its address."""
-        return
-
-    def write_error(self, status_code: int, **kwargs: Any) -> None:
-        error = kwargs.get("exc_info", (None, None, None))[1]
-        if isinstance(error, TileServerError):
-            kind, detail = problems.kind_of(error), str(error)
-        else:
-            kind, detail = problems.plain_kind(status_code), ""
-            if isinstance(error, web.HTTPError) and error.log_message:
-                detail = error.log_message
-        self.set_status(kind.status)
-        if kind.status == 503:
-            self.set_header("Retry-After", "1")
-        if kind.status == 405:
-            self.set_header("Allow", ", ".join(self.SUPPORTED_METHODS))
-        self.set_header("Content-Type", problems.MEDIA_TYPE)
-        self.finish(problems.document(kind, detail))
-
-    def log_exception(self, kind: Any, error: Any, trace: Any) -> None:  # as Tornado's
-        """Log what nobody expected; Tornado's own line would show the token."""
-        if not isinstance(error, TileServerError | web.HTTPError):
-            name = type(self).__name__
-            log.error("%s failed", name, exc_info=(kind, error, trace))
-
-    def finish(self, chunk: str | bytes | dict[str, Any] | None = None) -> Any:
-        spent_ms = 1000 * self.request.request_time()
-        self.add_header("Server-Timing", f"total;dur={spent_ms:.3f}")
-        self.sent_bytes = len(chunk) if isinstance(chunk, bytes) else 0
-        return super().finish(chunk)
-
-    async def while_wanted(self, work: Coroutine[Any, Any, Answer]) -> Answer:
-        """Wait for work; give it up when the visitor goes."""
-        task = asyncio.ensure_future(work)
-        self._work = task
-        try:
-            return await task
-        except asyncio.CancelledError:
-            if self._gone:
-                raise Abandoned("The visitor has gone.") from None
-            raise
-
-    def on_connection_close(self) -> None:
-        self._gone = True
-        if self._work is not None:
-            self._work.cancel()
-
-    def unchanged(self, etag: str) -> bool:
-        """Give the answer its ETag; True where the browser has it, which ends it."""
-        self.set_header("ETag", f'"{etag}"')
-        self.set_header("Cache-Control", FOR_EVER)
-        if self.check_etag_header():
-            self.set_status(304)
-            self.kind = "unchanged"
-            self.finish()
-            return True
-        return False
-
-    def number(self, name: str, default: float | None = None) -> float:
-        """A finite number of the query."""
-        text = self.get_query_argument(name, None)
-        if text is None:
-            if default is None:
-                raise BadRequest(f"{name} is missing.")
-            return default
-        try:
-            value = float(text)
-        except ValueError:
-            raise BadRequest(f"{name} must be a number.") from None
-        if not math.isfinite(value) or abs(value) > 2**40:
-            raise BadRequest(f"{name} is out of range.")
-        return value
-
-    def whole_number(self, name: str, allowed: range, default: int) -> int:
-        value = self.number(name, default)
-        if value != int(value) or int(value) not in allowed:
-            raise BadRequest(
-                f"{name} must be a whole number from {allowed[0]} to {allowed[-1]}."
-            )
-        return int(value)
+class ShowingHandler(Handler):
+    """What answers with pictures share: style, colours, and the form they leave in."""
 
     def style(self) -> Style | None:
         """The style of the query; None where that asks for nothing special."""
@@ -188,51 +78,151 @@ class Handler(web.RequestHandler):
         style = parse(text)
         return None if style == PLAIN else style
 
+    @property
+    def icc(self) -> str:
+        """What to do about the slide's colour profile: "0", "1" or "srgb"."""
+        return self.choice("icc", ("0", "1", "srgb"), "0")
+
+    def profile(self, slide: OpenedSlide) -> bytes | None:
+        """The profile to put into the picture."""
+        return slide.pyramid.reader.facts.profile if self.icc == "1" else None
+
     @asynccontextmanager
     async def styled(self, capability: Capability) -> AsyncIterator[OpenedSlide]:
-        """The slide in the query's style, kept open as long as this lasts."""
-        style = self.style()
+        """The slide in the query's style and colours, open as long as this lasts."""
+        style, icc = self.style(), self.icc
         async with self.service.slides.hold(capability) as slide:
-            if style is None:
-                yield slide
-            else:
-                yield await self.service.styled(slide, style)
+            shown = slide
+            if style is not None:
+                work = self.service.styled(shown, style)
+                shown = await self.while_wanted(work)
+            if icc == "srgb":
+                shown = await self.while_wanted(self.service.in_srgb(shown))
+            yield shown
+
+    def wished(self, kind: str) -> str:
+        """The form that `Accept` names, of those of a kind of `_PREFERRED`."""
+        self.vary("Accept")
+        offers = [formats.MEDIA_TYPES[name] for name in _PREFERRED[kind]]
+        chosen = negotiation.choose(self.request.headers.get("Accept"), offers)
+        return formats.BY_MEDIA_TYPE[chosen]
+
+    async def picture(
+        self, slide: OpenedSlide, what: str, form: Form, make: Callable[[], bytes]
+    ) -> None:
+        """Answer with what `make` makes; `what` is the same for the same answer."""
+        etag = f"{slide.version}-{what}-{form.key}-{VARIANT}"
+        if self.unchanged(etag, changed_s=slide.changed_s):
+            return
+        work = self.service.made_body(slide, f"{what}/{form.key}", make)
+        body = await self.while_wanted(work)
+        self.kind = "made"
+        self.give(body, form.media_type)
 
 
-class TileHandler(Handler):
-    async def get(self, token: str, z: str, x: str, y: str) -> None:
-        capability = self.service.capability(token)
-        if self.style() is None:
-            slide = self.service.slides.ready(capability)
-            if slide is not None:
-                await self.answer(slide, int(z), int(x), int(y))
-                return
-        async with self.styled(capability) as slide:
-            await self.answer(slide, int(z), int(x), int(y))
+class GridHandler(ShowingHandler):
+    """Tiles of the slide's grid, whatever the protocol calls them."""
 
-    async def answer(self, slide: OpenedSlide, z: int, t_x: int, t_y: int) -> None:
+    async def answer(
+        self, slide: OpenedSlide, z: int, t_x: int, t_y: int, ending: str | None = None
+    ) -> None:
+        """Answer with a tile; `slide` is open until the next `await`, or longer."""
         rung = slide.pyramid.ladder.tile_rung(z, t_x, t_y)
-        wanted = self.whole_number("icc", range(2), 0)
-        profile = slide.pyramid.reader.facts.profile if wanted else None
+        profile = self.profile(slide)
+        form = self._form(slide, rung, (t_x, t_y), ending)
         variant = f"{VARIANT}-icc" if profile else VARIANT
+        if form is not None:
+            variant = f"{form.key}-{VARIANT}"
         if self.unchanged(f"{slide.version}-{rung.k}-{t_x}-{t_y}-{variant}"):
             return
         kind = "stored"
-        tile = self.service.tile_in_memory(slide, rung, t_x, t_y)
-        if tile is None:
-            # Held from here, since the work begins a turn of the loop later.
-            with slide.held():
+        # Held from here, since the work begins a turn of the loop later.
+        with slide.held():
+            tile = None
+            if form is not None:
+                profile = None  # it is in the form
+                asked = self.service.tile_in_form(slide, (rung, t_x, t_y), form)
+                tile = await self.while_wanted(asked)
+                kind = "cached" if tile.kept else "made"
+            if tile is None:
+                tile = self.service.tile_in_memory(slide, rung, t_x, t_y)
+            if tile is None:
                 reading = self.service.stored_tile(slide, rung, t_x, t_y)
                 tile = await self.while_wanted(reading)
-        if tile is None:
-            kind = "made"
-            with slide.held():
+            if tile is None:
                 work = self.service.made_tile(slide, rung, t_x, t_y)
                 tile = await self.while_wanted(work)
+                kind = "cached" if tile.kept else "made"
         self.set_header("Content-Type", tile.media_type)
         self.kind = kind
         self.add_header("Server-Timing", kind)
         self.finish(embedded(tile.body, profile))
+
+    def _form(
+        self, slide: OpenedSlide, rung: Rung, place: tuple[int, int], ending: str | None
+    ) -> Form | None:
+        """The form to make a tile in; None for the one that it has anyway.
+
+        A stored tile is a JPEG for whoever does not ask for another by the address.
+        """
+        stored = slide.pyramid.passes(rung, *place)
+        whole = slide.pyramid.keeps_pixels(rung, *place)
+        own = formats.PNG if whole else formats.JPG
+        if ending is None:
+            if stored:
+                return None
+            name = self.wished("whole" if whole else "picture")
+            if name == own:
+                return None
+        else:
+            name = formats.ENDINGS[ending]
+            if name == own == formats.JPG:
+                return None
+        return Form(
+            name,
+            # Asked for by name, it may lie above other pictures.
+            is_transparent=ending is not None and name in formats.TRANSPARENT,
+            lossless=name == formats.WEBP and (stored or whole),
+            profile=self.profile(slide),
+        )
+
+
+class TileHandler(GridHandler):
+    async def get(
+        self, token: str, z: str, x: str, y: str, ending: str | None = None
+    ) -> None:
+        capability = self.service.capability(token)
+        place = int(z), int(x), int(y)
+        if depth_of(self) > 8:
+            async with self.service.slides.hold(capability) as slide:
+                await self._numbers(slide, place, ending)
+            return
+        if self.style() is None and self.icc != "srgb":
+            ready = self.service.slides.ready(capability)
+            if ready is not None:
+                await self.answer(ready, *place, ending)
+                return
+        async with self.styled(capability) as slide:
+            await self.answer(slide, *place, ending)
+
+    async def _numbers(
+        self, slide: OpenedSlide, place: tuple[int, int, int], ending: str | None
+    ) -> None:
+        z, t_x, t_y = place
+        pyramid = slide.pyramid
+        rung = pyramid.ladder.tile_rung(z, t_x, t_y)
+        if ending not in (None, formats.PNG):
+            raise BadRequest("Only a png has 16 bits.")
+        planes = planes_asked_for(self, pyramid.reader)
+        step = pyramid.ladder.tile * rung.downsample
+        box, scale = Box(t_x * step, t_y * step, step, step), (rung.downsample,) * 2
+        form = Form(formats.PNG)
+        await self.picture(
+            slide,
+            named("numbers", rung.k, t_x, t_y, planes),
+            form,
+            lambda: formats.encode(numbers_of(pyramid, box, scale, planes), form),
+        )
 
 
 class ViewHandler(Handler):
@@ -241,14 +231,11 @@ class ViewHandler(Handler):
         async with self.service.slides.hold(capability) as slide:
             view = describe(slide.pyramid.reader, label=capability.label)
         ends = datetime.fromtimestamp(capability.expires, UTC)
-        self.set_header("Content-Type", "application/json")
-        self.finish(
-            json.dumps(view | {"version": slide.version, "expires": ends.isoformat()})
-        )
+        self.give_json(view | {"version": slide.version, "expires": ends.isoformat()})
 
 
-class RegionHandler(Handler):
-    async def get(self, token: str) -> None:
+class RegionHandler(ShowingHandler):
+    async def get(self, token: str, ending: str | None = None) -> None:
         capability = self.service.capability(token)
         box = Box(
             self.number("x"),
@@ -258,13 +245,9 @@ class RegionHandler(Handler):
         )
         if box.width <= 0 or box.height <= 0:
             raise BadRequest("width and height must be more than 0.")
-        form = self.get_query_argument("format", "npy")
-        if form not in _ENCODERS:
-            raise BadRequest(f"format must be one of {', '.join(_ENCODERS)}.")
-        media_type, encode = _ENCODERS[form]
-        unit = self.get_query_argument("unit", "px")
-        if unit not in ("px", "um"):
-            raise BadRequest("unit must be px or um.")
+        deep = depth_of(self) > 8
+        name = self._name(ending, deep=deep)
+        unit = self.choice("unit", ("px", "um"), "px")
         mpp = None
         if self.get_query_argument("mpp", None) is not None:
             mpp = self.number("mpp")
@@ -280,52 +263,88 @@ class RegionHandler(Handler):
             scale = downsample_of(facts, level=level, mpp=mpp)
             if unit == "um":
                 box = box_of_um(facts, box)
-            body = await self.while_wanted(
-                self.service.made_body(
+            if deep:
+                planes = planes_asked_for(self, pyramid.reader)
+                form = Form(name)
+                await self.picture(
                     slide,
-                    f"region/{box}/{scale}/{form}",
-                    lambda: encode(read_region(pyramid, box, scale)),
+                    named("numbers", box, scale, planes),
+                    form,
+                    lambda: formats.encode(
+                        numbers_of(pyramid, box, scale, planes), form
+                    ),
                 )
+                return
+            embeds = name != formats.NPY
+            form = Form(name, profile=self.profile(slide) if embeds else None)
+            await self.picture(
+                slide,
+                named("region", box, scale),
+                form,
+                lambda: formats.encode(read_region(pyramid, box, scale), form),
             )
-        self.set_header("Content-Type", media_type)
-        self.finish(body)
+
+    def _name(self, ending: str | None, *, deep: bool) -> str:
+        """The form's name: by the address, by the query, else by `Accept`."""
+        asked = ending or self.get_query_argument("format", None)
+        if asked is not None and asked not in formats.ENDINGS:
+            raise BadRequest(f"format must be one of {', '.join(formats.ENDINGS)}.")
+        if deep:
+            name = formats.PNG if asked is None else formats.ENDINGS[asked]
+            if name not in (formats.PNG, formats.NPY):
+                raise BadRequest("Only a png or npy has 16 bits.")
+            return name
+        return self.wished("region") if asked is None else formats.ENDINGS[asked]
 
 
-class ThumbnailHandler(Handler):
-    async def get(self, token: str) -> None:
+class ThumbnailHandler(ShowingHandler):
+    async def get(self, token: str, ending: str | None = None) -> None:
         capability = self.service.capability(token)
         longest = self.whole_number("size", _THUMBNAIL_PX, 256)
+        deep = depth_of(self) > 8
+        if deep and ending not in (None, formats.PNG):
+            raise BadRequest("Only a png has 16 bits.")
+        if deep:
+            name = formats.PNG
+        else:
+            name = formats.ENDINGS[ending] if ending else self.wished("picture")
         async with self.styled(capability) as slide:
-            if self.unchanged(f"{slide.version}-thumbnail-{longest}-{VARIANT}"):
-                return
             pyramid = slide.pyramid
-            body = await self.while_wanted(
-                self.service.made_body(
+            if deep:
+                planes = planes_asked_for(self, pyramid.reader)
+                form = Form(name)
+                await self.picture(
                     slide,
-                    f"thumbnail/{longest}",
-                    lambda: thumbnail(pyramid, longest),
+                    named("small numbers", longest, planes),
+                    form,
+                    lambda: formats.encode(
+                        numbers_of(pyramid, *whole_of(pyramid, longest), planes), form
+                    ),
                 )
+                return
+            form = Form(name, profile=self.profile(slide))
+            await self.picture(
+                slide,
+                f"thumbnail-{longest}",
+                form,
+                lambda: formats.encode(small_picture(pyramid, longest), form),
             )
-        self.set_header("Content-Type", "image/jpeg")
-        self.finish(body)
 
 
-class AssociatedHandler(Handler):
-    async def get(self, token: str, name: str) -> None:
+class AssociatedHandler(ShowingHandler):
+    async def get(self, token: str, name: str, ending: str | None = None) -> None:
         capability = self.service.capability(token)
         async with self.service.slides.hold(capability) as slide:
             reader = slide.pyramid.reader
             if name not in associated_names(reader, label=capability.label):
                 raise OutsideTheGrid("This slide has no such image.")
-            body = await self.while_wanted(
-                self.service.made_body(
-                    slide,
-                    f"associated/{name}",
-                    lambda: codecs.encode_jpeg(reader.associated_image(name)),
-                )
+            form = Form(formats.ENDINGS[ending] if ending else self.wished("picture"))
+            await self.picture(
+                slide,
+                named("associated", name),
+                form,
+                lambda: formats.encode(reader.associated_image(name), form),
             )
-        self.set_header("Content-Type", "image/jpeg")
-        self.finish(body)
 
 
 class ProfileHandler(Handler):
@@ -337,10 +356,9 @@ class ProfileHandler(Handler):
             profile = slide.pyramid.reader.facts.profile
             if profile is None:
                 raise OutsideTheGrid("This slide has no ICC profile.")
-            if self.unchanged(f"{slide.version}-icc"):
+            if self.unchanged(f"{slide.version}-icc", changed_s=slide.changed_s):
                 return
-        self.set_header("Content-Type", "application/vnd.iccprofile")
-        self.finish(profile)
+        self.give(profile, "application/vnd.iccprofile")
 
 
 class HealthHandler(Handler):
@@ -376,16 +394,3 @@ class MetricsHandler(Handler):
 class NotFound(Handler):
     def prepare(self) -> None:
         raise web.HTTPError(404)
-
-
-def _npy(pixels: Pixels) -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, pixels, allow_pickle=False)
-    return buffer.getvalue()
-
-
-_ENCODERS = {
-    "npy": ("application/octet-stream", _npy),
-    "png": ("image/png", codecs.encode_png),
-    "jpg": ("image/jpeg", codecs.encode_jpeg),
-}

@@ -3,13 +3,12 @@
 A scanner's RGB is its own; the profile in the slide's file says which colours it means.
 A browser that manages colours converts by itself once the profile is in the picture:
 
-* in a JPEG as an APP2 segment before the scan (ICC.1, Annex B.4), so a tile that passes
-  through stays undecoded;
+* in a JPEG as APP2 segments before the scan (ICC.1, Annex B.4), so a tile that passes
+  through stays undecoded; a long profile takes several, each with its number;
 * in a PNG as an iCCP chunk.
 
-It costs its length in every tile, so profiles that do not fit one segment are not
-embedded; whoever wants to convert finds the profile at its own address. Arrays and
-regions always hold the numbers of the file.
+It costs its length in every tile; whoever wants to convert finds the profile at its own
+address too, and `colours` converts for those who cannot.
 """
 
 from __future__ import annotations
@@ -20,7 +19,8 @@ import zlib
 from typing import Any
 
 # One JPEG segment holds 65533 bytes, 14 of them say what it is.
-MOST_EMBEDDED_BYTES = 65_519
+SEGMENT_BYTES = 65_519
+# Of 255 segments, whose numbers are bytes, it takes 129.
 MOST_BYTES = 8 * 2**20
 _HEADER_BYTES = 128
 _PNG_HEADER_END = 8 + 25
@@ -46,17 +46,16 @@ def describe(profile: bytes | None) -> dict[str, Any] | None:
     return {
         "bytes": len(profile),
         "description": _description(profile),
-        "embeddable": len(profile) <= MOST_EMBEDDED_BYTES,
     }
 
 
 def embedded(picture: bytes, profile: bytes | None) -> bytes:
     """A JPEG or PNG with the profile in it; as it was where that cannot be done."""
-    if profile is None or len(profile) > MOST_EMBEDDED_BYTES:
+    if profile is None:
         return picture
     if picture[:2] == b"\xff\xd8":
         at = _after_jfif(picture)
-        return picture[:at] + _segment(profile) + picture[at:]
+        return picture[:at] + _segments(profile) + picture[at:]
     if picture[:8] == b"\x89PNG\r\n\x1a\n":
         head, rest = picture[:_PNG_HEADER_END], picture[_PNG_HEADER_END:]
         return head + _chunk(profile) + rest
@@ -70,9 +69,15 @@ def _after_jfif(jpeg: bytes) -> int:
     return 2
 
 
-def _segment(profile: bytes) -> bytes:
-    body = b"ICC_PROFILE\0\1\1" + profile
-    return b"\xff\xe2" + struct.pack(">H", len(body) + 2) + body
+def _segments(profile: bytes) -> bytes:
+    """The profile in as many APP2 segments as it takes, numbered from 1."""
+    starts = range(0, len(profile), SEGMENT_BYTES)
+    segments = []
+    for number, start in enumerate(starts, 1):
+        part = profile[start : start + SEGMENT_BYTES]
+        body = b"ICC_PROFILE\0" + bytes((number, len(starts))) + part
+        segments.append(b"\xff\xe2" + struct.pack(">H", len(body) + 2) + body)
+    return b"".join(segments)
 
 
 def _chunk(profile: bytes) -> bytes:

@@ -41,6 +41,9 @@ TABLE: dict[type[errors.TileServerError], Kind] = {
     errors.NotAcceptable: Kind(
         406, "not-acceptable", "Accept one of the forms that this address has."
     ),
+    errors.OutsideTheBody: Kind(
+        416, "outside-the-body", "Ask for a part that there is, or for the whole."
+    ),
     errors.RegionTooLarge: Kind(413, "region-too-large", "Ask for fewer pixels."),
     # Not a server error: the request is fine and so is the service, and asking again
     # will not help; the content of the file cannot be processed.
@@ -84,7 +87,7 @@ def plain_kind(status: int) -> Kind:
     """The row of a status that has no error class of ours."""
     titles = {
         404: "Check the address: there is nothing here.",
-        405: "Use GET or HEAD.",
+        405: "Use GET, HEAD or OPTIONS.",
         400: "Send a request of HTTP/1.1.",
         408: "Send the request faster.",
         413: "Send no body.",

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 from PIL import Image
@@ -22,9 +24,14 @@ from tile_server.errors import BadRequest, DamagedTile, RegionTooLarge
 from tile_server.ladder import Rung
 from tile_server.pixels import Pixels, plain
 from tile_server.pyramid import DAMAGED, Pyramid
+from tile_server.readers.planes import Numbers, Plane
 from tile_server.readers.protocol import SlideFacts
+from tile_server.readers.rendering import planes_of
 
 log = logging.getLogger(__name__)
+
+# What lies at a place of a stored level: (level, l_x, l_y, size) to numbers.
+Look: TypeAlias = Callable[[int, int, int, tuple[int, int]], Numbers]
 
 MOST_PIXELS = 2**24
 _MOST_SOURCE_PIXELS = 2**30
@@ -75,6 +82,48 @@ def read_region(pyramid: Pyramid, box: Box, downsample: tuple[float, float]) -> 
 
     Raises RegionTooLarge before anything is read, and DamagedTile.
     """
+    kind = np.dtype(np.uint8)
+    return _gather(pyramid, (box, downsample), pyramid.reader.read, kind, (3,))
+
+
+def read_numbers(
+    pyramid: Pyramid, box: Box, downsample: tuple[float, float], plane: Plane
+) -> Numbers:
+    """The file's own numbers in `box` of one plane, as `read_region`; 0 outside.
+
+    Numbers of a scale that is not stored are means, rounded where the file's are whole.
+    """
+    planes = planes_of(pyramid.reader)
+
+    def look(level: int, l_x: int, l_y: int, size: tuple[int, int]) -> Numbers:
+        return planes.read_plane(level, l_x, l_y, size, plane=plane)
+
+    kind = planes.planes.number_type
+    return _gather(pyramid, (box, downsample), look, kind, ())
+
+
+def whole_of(pyramid: Pyramid, longest: int) -> tuple[Box, tuple[float, float]]:
+    """The box of the whole slide, and the scale at which it is `longest` pixels long.
+
+    Never larger than the slide.
+    """
+    full = pyramid.ladder.rungs[0]
+    scale = max(1.0, max(full.width, full.height) / longest)
+    return Box(0, 0, full.width, full.height), (scale, scale)
+
+
+def _gather(
+    pyramid: Pyramid,
+    wanted: tuple[Box, tuple[float, float]],
+    look: Look,
+    kind: np.dtype[Any],
+    parts: tuple[int, ...],
+) -> Numbers:
+    """What `look` finds in a box at a scale, block by block.
+
+    It finds numbers of `kind`, and so many `parts` of them for each pixel.
+    """
+    box, downsample = wanted
     across, down = downsample
     size = max(1, round(box.width / across)), max(1, round(box.height / down))
     rung = _source(pyramid, min(downsample))
@@ -89,7 +138,7 @@ def read_region(pyramid: Pyramid, box: Box, downsample: tuple[float, float]) -> 
             "That needs too much of a level that this slide has no coarser copy of. "
             "Ask for several smaller regions."
         )
-    answer = np.empty((size[1], size[0], 3), np.uint8)
+    answer = np.empty((size[1], size[0], *parts), kind)
     # Level pixels per pixel of the answer.
     ratio = s_width / size[0], s_height / size[1]
     step = tuple(max(1, math.floor(_BLOCK / max(one, 1e-9))) for one in ratio)
@@ -104,14 +153,20 @@ def read_region(pyramid: Pyramid, box: Box, downsample: tuple[float, float]) -> 
                 s_x + o_right * ratio[0],
                 s_y + o_bottom * ratio[1],
             )
+            pyramid.check_stopping()
             answer[o_y:o_bottom, o_x:o_right] = _block(
-                pyramid, rung, block, (o_right - o_x, o_bottom - o_y)
+                look, rung, block, (o_right - o_x, o_bottom - o_y)
             )
     return answer
 
 
 def thumbnail(pyramid: Pyramid, longest: int) -> bytes:
-    """A JPEG of the whole slide, `longest` pixels at its longer side or less.
+    """A JPEG of the whole slide, `longest` pixels at its longer side or less."""
+    return codecs.encode_jpeg(small_picture(pyramid, longest))
+
+
+def small_picture(pyramid: Pyramid, longest: int) -> Pixels:
+    """The whole slide, `longest` pixels at its longer side or less.
 
     It is made of the ladder's tiles, so that a slide with one huge level costs no more
     than its first view does.
@@ -139,7 +194,7 @@ def thumbnail(pyramid: Pyramid, longest: int) -> bytes:
                 part[:] = DAMAGED
     picture = (0, 0, full.width / rung.downsample, full.height / rung.downsample)
     image = Image.fromarray(whole).resize(size, Image.Resampling.BICUBIC, picture)
-    return codecs.encode_jpeg(np.asarray(image))
+    return np.asarray(image)
 
 
 def _source(pyramid: Pyramid, downsample: float) -> Rung:
@@ -155,20 +210,25 @@ def _source(pyramid: Pyramid, downsample: float) -> Rung:
 
 
 def _block(
-    pyramid: Pyramid,
+    look: Look,
     rung: Rung,
     block: tuple[float, float, float, float],
     size: tuple[int, int],
-) -> Pixels:
+) -> Numbers:
     """`block` (left, top, right, bottom in pixels of `rung`) at `size`."""
-    pyramid.check_stopping()
     assert rung.level is not None  # noqa: S101 - `_source` chose it so; for mypy
     left, top = math.floor(block[0]), math.floor(block[1])
     right, bottom = math.ceil(block[2]), math.ceil(block[3])
-    pixels = pyramid.reader.read(rung.level, left, top, (right - left, bottom - top))
+    pixels = look(rung.level, left, top, (right - left, bottom - top))
     if pixels.shape[:2] == (size[1], size[0]):
         return pixels
     within = (block[0] - left, block[1] - top, block[2] - left, block[3] - top)
     shrinks = block[2] - block[0] >= size[0]
     way = Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR
-    return np.asarray(Image.fromarray(pixels).resize(size, way, within))
+    if pixels.ndim == 3:
+        return np.asarray(Image.fromarray(pixels).resize(size, way, within))
+    # Pillow averages only bytes and floats; these hold 16 bits exactly.
+    image = Image.fromarray(pixels.astype(np.float32))
+    means = np.asarray(image.resize(size, way, within))
+    whole = np.issubdtype(pixels.dtype, np.integer)
+    return (np.rint(means) if whole else means).astype(pixels.dtype)

@@ -26,9 +26,11 @@ from typing import TypeVar
 import openslide
 
 from tile_server import tokens
+from tile_server.colours import Converted
 from tile_server.derived import DerivedTiles, slide_key, tile_key
 from tile_server.errors import Stopped
 from tile_server.flights import Flights, Queue
+from tile_server.formats import Form, encode, transparent_outside
 from tile_server.ladder import Rung
 from tile_server.metrics import Tally
 from tile_server.probing import Prober, ProbeSettings
@@ -36,6 +38,7 @@ from tile_server.pyramid import JPEG, Pyramid, Tile
 from tile_server.readers import open_slide
 from tile_server.readers.chunks import ChunkCache
 from tile_server.readers.imports import IMPORT_BYTES, IMPORTS, Imports
+from tile_server.readers.protocol import Reader
 from tile_server.readers.rendering import styled
 from tile_server.readers.style import Style
 from tile_server.reading import read_now
@@ -91,7 +94,9 @@ class TileSettings:
         How many made answers may be under way; further ones get 503. More keeps a
         crowd's requests instead of asking it to come again; each waits longer.
     answer_s
-        How long a visitor waits for a made answer before 503.
+        How long a visitor waits for a made answer before 503, and how long a thread
+        works on one. Longer serves slow disks and large projections; shorter frees the
+        processors from what nobody will wait for.
     probe
         Limits of the processes that open every file before the service does; None
         trusts all files, which saves 100 MB and the time of opening a file twice.
@@ -152,6 +157,9 @@ class TileService:
         self._queue = Queue(settings.most_waiting, settings.answer_s)
         self._tiles: Flights[Tile] = Flights(self._compute, self._stopping, self._queue)
         self._bodies: Flights[bytes] = Flights(
+            self._compute, self._stopping, self._queue
+        )
+        self._shown: Flights[Reader] = Flights(
             self._compute, self._stopping, self._queue
         )
         self._openers = ThreadPoolExecutor(4, "open")
@@ -247,6 +255,34 @@ class TileService:
             key, slide, lambda: slide.pyramid.tile(rung, t_x, t_y)
         )
 
+    async def tile_in_form(
+        self, slide: OpenedSlide, place: tuple[Rung, int, int], form: Form
+    ) -> Tile:
+        """A tile in a form that the file does not have it in, made and kept likewise.
+
+        In a transparent form, what lies past the picture is transparent. `slide` must
+        be open when this is called.
+        """
+        rung, t_x, t_y = place
+        known = slide_key(slide.path, slide.version)
+        key = f"{tile_key(known, rung.k, t_x, t_y)}/{form.key}"
+        tile = self._derived.recent(key)
+        if tile is not None:
+            return tile
+        pyramid = slide.pyramid
+
+        def make() -> Tile:
+            pixels = pyramid.pixels(rung, t_x, t_y)
+            if form.is_transparent:
+                width, height = pyramid.picture_size(rung)
+                edge = pyramid.ladder.tile
+                left, low = width - t_x * edge, height - t_y * edge
+                if left < edge or low < edge:
+                    pixels = transparent_outside(pixels, max(left, 0), max(low, 0))
+            return Tile(encode(pixels, form), form.media_type)
+
+        return await self._tiles.join(key, slide, lambda: self._derived.tile(key, make))
+
     async def made_body(
         self, slide: OpenedSlide, what: str, make: Callable[[], bytes]
     ) -> bytes:
@@ -260,16 +296,33 @@ class TileService:
         `slide` must be held by the caller. Raises BadRequest for a style that does not
         fit the image, and DamagedTile.
         """
-        known = slide.in_style(style.key)
-        if known is not None:
-            return known
         reader = slide.pyramid.reader
         # It may read a little, to find a window.
-        shown = await self.from_disk(slide, lambda: styled(reader, style))
-        version = f"{slide.version}-{style.key}"
-        keep = self._derived.keeper(slide_key(slide.path, version))
+        return await self._variant(slide, style.key, lambda: styled(reader, style))
+
+    async def in_srgb(self, slide: OpenedSlide) -> OpenedSlide:
+        """The slide in sRGB, open as long as `slide` is; without a profile, itself.
+
+        `slide` must be held by the caller. Raises BadRequest for a useless profile.
+        """
+        reader = slide.pyramid.reader
+        if reader.facts.profile is None:
+            return slide
+        return await self._variant(slide, "srgb", lambda: Converted(reader))
+
+    async def _variant(
+        self, slide: OpenedSlide, key: str, show: Callable[[], Reader]
+    ) -> OpenedSlide:
+        """The slide as `show` gives it, which may take a while the first time."""
+        known = slide.in_style(key)
+        if known is not None:
+            return known
+        version = f"{slide.version}-{key}"
+        named = slide_key(slide.path, version)
+        shown = await self._shown.join(named, slide, show)
+        keep = self._derived.keeper(named)
         pyramid = Pyramid(shown, keep=keep, stopping=self._stopping)
-        return slide.in_style(style.key) or slide.keep_style(style.key, pyramid)
+        return slide.in_style(key) or slide.keep_style(key, pyramid)
 
     def stop(self) -> None:
         """End work in progress and free everything; call once, after the server."""

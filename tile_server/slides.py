@@ -39,10 +39,17 @@ class OpenedSlide:
     """
 
     def __init__(
-        self, key: Key, pyramid: Pyramid, whole: OpenedSlide | None = None
+        self,
+        key: Key,
+        pyramid: Pyramid,
+        whole: OpenedSlide | None = None,
+        *,
+        changed_s: float = 0.0,
     ) -> None:
+        """Share `pyramid`; `changed_s` is when its file changed, since 1970."""
         self.path, self.version = key
         self.pyramid = pyramid
+        self.changed_s: float = whole.changed_s if whole else changed_s
         self._whole = whole
         # By the style's key, least recently used first.
         self._styled: OrderedDict[str, OpenedSlide] = OrderedDict()
@@ -211,8 +218,10 @@ class Slides:
     async def _open_once(self, key: Key) -> OpenedSlide:
         """Open a slide and take it: it may have to leave before a visitor sees it."""
         loop = asyncio.get_running_loop()
-        pyramid = await loop.run_in_executor(self._threads, self._open_file, key)
-        slide = OpenedSlide(key, pyramid)
+        pyramid, changed_s = await loop.run_in_executor(
+            self._threads, self._open_file, key
+        )
+        slide = OpenedSlide(key, pyramid, changed_s=changed_s)
         if self._closed:
             slide.leave()
             raise Stopped("The tile service is stopping.")
@@ -222,17 +231,21 @@ class Slides:
             self._table.popitem(last=False)[1].leave()
         return slide
 
-    def _open_file(self, key: Key) -> Pyramid:
+    def _open_file(self, key: Key) -> tuple[Pyramid, float]:
         path, version = key
         check_version(path, version)
         pyramid = self._open_pyramid(Path(path), version)
         try:
             # The file may have been replaced between looking and opening.
+            changed_s = Path(path).stat().st_mtime
             check_version(path, version)
+        except FileNotFoundError as error:
+            pyramid.reader.close()
+            raise SlideMissing("The slide's file is not there any more.") from error
         except BaseException:
             pyramid.reader.close()
             raise
-        return pyramid
+        return pyramid, changed_s
 
 
 def check_version(path: str, version: str) -> None:

@@ -87,6 +87,10 @@ def ask(port: int, raw: bytes, *, bare: bool = False) -> Answer:
 
 
 def without_time(answer: Answer) -> tuple[bytes, bytes]:
-    """The answer without what no two answers share: the date and the time spent."""
-    head = re.sub(rb"Date: [^\r]*", b"Date: -", answer.head)
+    """The answer without what no two answers share.
+
+    That is the date, the time spent, and whether a tile was made or kept by then.
+    """
+    head = re.sub(rb"(?m)^Date: [^\r]*", b"Date: -", answer.head)
+    head = re.sub(rb"Server-Timing: (?:made|cached)\r", b"Server-Timing: -\r", head)
     return re.sub(rb"dur=[\d.]+", b"dur=-", head), answer.body

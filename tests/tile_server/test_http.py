@@ -175,14 +175,14 @@ def test_only_reading_is_allowed(server: Server, token: str) -> None:
     for address in ("health", f"s/{token}/4/1/1", "nowhere"):
         answer = server.client.post(server.settings.base + address)
         problem(answer, 405, "method-not-allowed")
-        assert answer.headers["allow"] == "GET, HEAD"
+        assert answer.headers["allow"] == "GET, HEAD, OPTIONS"
 
 
 def test_the_view_is_what_describe_says(
     server: Server, made_slides: dict[str, Path], token: str
 ) -> None:
     answer = server.get(token, "view.json")
-    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["cache-control"] == "private, no-cache"
     view = answer.json()
     with open_slide(made_slides["ycbcr"]) as reader:
         assert view.items() >= describe(reader).items()
@@ -244,7 +244,7 @@ def test_a_region_holds_openslides_pixels(
         ("x=0&y=0&width=9&height=9&level=77", "from 0 to 4"),
         ("x=0&y=0&width=9&height=9&level=0.5", "whole number"),
         ("x=0&y=0&width=9&height=9&mpp=0", "more than 0"),
-        ("x=0&y=0&width=9&height=9&format=gif", "npy, png, jpg"),
+        ("x=0&y=0&width=9&height=9&format=gif", "jpg, jpeg, png, webp, npy"),
     ],
 )
 def test_a_wrong_region_is_told_what_is_wrong(
@@ -340,10 +340,10 @@ def test_an_unexpected_error_is_logged_without_the_token(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def fail(*_: object) -> bytes:
+    def fail(*_: object) -> None:
         raise RuntimeError("nobody expected this")
 
-    monkeypatch.setattr("tile_server.handlers.thumbnail", fail)
+    monkeypatch.setattr("tile_server.handlers.small_picture", fail)
     for service in serve(TileSettings(tokens.new_key())):
         token = service.seal(made_slides["ycbcr"])
         problem(service.get(token, "thumbnail"), 500, "internal-server-error")

@@ -64,15 +64,14 @@ def test_a_browser_finds_the_profile_and_the_same_pixels(form: str) -> None:
     assert np.array_equal(decoded(seen), decoded(plain))
 
 
-def test_a_profile_too_long_for_one_segment_is_told_of_and_not_embedded() -> None:
-    fits = longer(PROFILE, icc.MOST_EMBEDDED_BYTES)
+@pytest.mark.parametrize("more", [0, 1, icc.SEGMENT_BYTES, 5 * icc.SEGMENT_BYTES + 7])
+def test_a_profile_too_long_for_one_segment_takes_several(more: int) -> None:
+    profile = longer(PROFILE, icc.SEGMENT_BYTES + more)
     plain = encode_jpeg(slides.picture(32, 32))
-    assert Image.open(io.BytesIO(icc.embedded(plain, fits))).info["icc_profile"] == fits
-    too_long = longer(PROFILE, icc.MOST_EMBEDDED_BYTES + 1)
-    assert icc.embedded(plain, too_long) == plain
-    told = icc.describe(too_long)
-    assert told is not None
-    assert not told["embeddable"]
+    seen = icc.embedded(plain, profile)
+    assert seen.count(b"ICC_PROFILE\0") == -(-len(profile) // icc.SEGMENT_BYTES)
+    assert Image.open(io.BytesIO(seen)).info["icc_profile"] == profile
+    assert np.array_equal(decoded(seen), decoded(plain))
 
 
 def test_what_is_no_profile_of_rgb_is_none() -> None:
@@ -98,7 +97,6 @@ def test_any_bytes_in_a_profile_are_harmless(noise: bytes, at: int) -> None:
 
 def test_the_view_tells_of_the_profile(server: Server, tiff: Path) -> None:
     view = server.get(server.seal(tiff), "view.json").json()
-    assert view["icc"]["embeddable"] is True
     assert view["icc"]["description"] == "sRGB built-in"
 
 

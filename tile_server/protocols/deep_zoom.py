@@ -16,7 +16,7 @@ from tornado.routing import URLSpec
 from tile_server import codecs
 from tile_server.derived import VARIANT
 from tile_server.errors import OutsideTheGrid
-from tile_server.handlers import Handler, TileHandler
+from tile_server.handlers import GridHandler, Handler
 from tile_server.ladder import Ladder, Rung
 from tile_server.pyramid import PNG, Pyramid, shrink
 from tile_server.slides import OpenedSlide
@@ -62,7 +62,7 @@ class DescriptionHandler(Handler):
         )
 
 
-class CutTileHandler(TileHandler):
+class CutTileHandler(GridHandler):
     async def get(self, token: str, level: str, x: str, y: str) -> None:
         capability = self.service.capability(token)
         async with self.styled(capability) as slide:

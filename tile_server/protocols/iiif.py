@@ -8,7 +8,6 @@ too; an identifier that can be guessed is another matter (`folder`).
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -17,10 +16,11 @@ from urllib.parse import quote
 from tornado import web
 from tornado.routing import URLSpec
 
+from tile_server import cross_origin
 from tile_server.address import normal_base
 from tile_server.derived import VARIANT
 from tile_server.errors import BadRequest, BadToken, OutsideTheGrid
-from tile_server.handlers import Handler
+from tile_server.handlers import ShowingHandler
 from tile_server.ladder import Ladder
 from tile_server.protocols import iiif_picture
 from tile_server.protocols.iiif_picture import FORMATS, draw
@@ -75,7 +75,7 @@ def iiif_routes(base: str, identify: Identify = _no_names) -> list[URLSpec]:
     ]
 
 
-class IiifHandler(Handler):
+class IiifHandler(ShowingHandler):
     """What the answers share: whose image it is, who may read, and addresses."""
 
     # True once the image was found by a name, which a page elsewhere could guess.
@@ -89,7 +89,8 @@ class IiifHandler(Handler):
         if self._named:
             return
         self.clear_header("Vary")
-        self.set_header("Access-Control-Allow-Origin", "*")
+        for name, text in cross_origin.headers([cross_origin.ANY], None):
+            self.set_header(name, text)
         self.set_header("Cross-Origin-Resource-Policy", "cross-origin")
 
     async def allowed(self, identifier: str) -> Capability:
@@ -101,8 +102,9 @@ class IiifHandler(Handler):
         if found is None:
             raise OutsideTheGrid("There is no image of this identifier.")
         self._named = True
-        for name in ("Access-Control-Allow-Origin", "Vary"):
+        for name, _ in cross_origin.headers([cross_origin.ANY], None):
             self.clear_header(name)
+        self.clear_header("Vary")
         self.set_default_headers()
         return found
 
@@ -135,9 +137,8 @@ class InformationHandler(IiifHandler):
         media_type = "application/json"
         if linked or version == "3":
             media_type = f'application/ld+json;profile="{told["@context"]}"'
-        self.add_header("Vary", "Accept")
-        self.set_header("Content-Type", media_type)
-        self.finish(json.dumps(told).encode())
+        self.vary("Accept")
+        self.give_json(told, media_type)
 
 
 class PictureHandler(IiifHandler):
@@ -160,11 +161,11 @@ class PictureHandler(IiifHandler):
                 f'<{home}/{canonical}>;rel="canonical",'
                 f'<{_PROTOCOL}/{version}/level2.json>;rel="profile"',
             )
-            if self.unchanged(f"{slide.version}-iiif-{canonical}-{VARIANT}"):
+            etag = f"{slide.version}-iiif-{canonical}-{VARIANT}"
+            if self.unchanged(etag, changed_s=slide.changed_s):
                 return
             body = await self._body(slide, picture, form)
-        self.set_header("Content-Type", FORMATS[form][0])
-        self.finish(body)
+        self.give(body, FORMATS[form][0])
 
     async def _body(self, slide: OpenedSlide, picture: Picture, form: str) -> bytes:
         pyramid, service = slide.pyramid, self.service

@@ -13,7 +13,7 @@ from tornado import web
 from tornado.routing import URLSpec
 
 from tile_server.errors import OutsideTheGrid
-from tile_server.handlers import Handler
+from tile_server.handlers import ShowingHandler
 from tile_server.pyramid import Pyramid
 from tile_server.readers.planes import Plane
 from tile_server.readers.rendering import plane_facts, planes_of
@@ -24,7 +24,7 @@ def pixel_routes(base: str) -> list[URLSpec]:
     return [web.url(f"{re.escape(base)}s/([A-Za-z0-9_-]+)/pixel", PixelHandler)]
 
 
-class PixelHandler(Handler):
+class PixelHandler(ShowingHandler):
     async def get(self, token: str) -> None:
         capability = self.service.capability(token)
         l0_x, l0_y = math.floor(self.number("x")), math.floor(self.number("y"))
@@ -33,10 +33,13 @@ class PixelHandler(Handler):
             facts = plane_facts(pyramid.reader)
             depth = self.whole_number("z", range(facts.depths), facts.depths // 2)
             time = self.whole_number("t", range(facts.times), 0)
+            where = f"pixel-{l0_x}-{l0_y}-{depth}-{time}"
+            if self.unchanged(f"{slide.version}-{where}", changed_s=slide.changed_s):
+                return
             body = await self.while_wanted(
                 self.service.made_body(
                     slide,
-                    f"pixel-{l0_x}-{l0_y}-{depth}-{time}",
+                    where,
                     lambda: look(pyramid, (l0_x, l0_y), depth, time),
                 )
             )

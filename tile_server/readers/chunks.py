@@ -21,6 +21,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from tile_server import patience
 from tile_server.pixels import Pixels
 from tile_server.readers.planes import Numbers, Plane, PlaneFacts
 from tile_server.readers.protocol import Level, SlideFacts
@@ -95,6 +96,7 @@ def paste(canvas: Array, level: Level, corner: tuple[int, int], fetch: Fetch) ->
     across, down = level.tile_width, level.tile_height
     for t_y in range(top // down, -(-bottom // down)):
         for t_x in range(left // across, -(-right // across)):
+            patience.check()
             chunk = fetch(t_x, t_y)
             if chunk is None:
                 continue
