@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,54 @@ def write_ome_tiff(path: Path, spec: StackSpec, **options: Any) -> Path:
         for half in halves:
             tiff.write(half, subfiletype=1, **chosen)
     return path
+
+
+def write_ome_files(folder: Path, spec: StackSpec, *, companion: bool = False) -> Path:
+    """OME-TIFF with a file for each channel and time; returns the first file.
+
+    The whole description is in each of them or, with `companion`, in a file of its own,
+    which is returned then.
+    """
+    whole = numbers(spec)
+    places = [(t, c) for t in range(spec.times) for c in range(spec.channels)]
+    names = {place: f"t{place[0]}_c{place[1]}.ome.tif" for place in places}
+    uuids = {place: f"urn:uuid:{uuid.uuid4()}" for place in places}
+    blocks = "".join(
+        f'<TiffData FirstT="{t}" FirstC="{c}" FirstZ="0" IFD="0" '
+        f'PlaneCount="{spec.depths}">'
+        f'<UUID FileName="{names[t, c]}">{uuids[t, c]}</UUID></TiffData>'
+        for t, c in places
+    )
+    channels = "".join(
+        f'<Channel ID="Channel:0:{c}" Name="dye {c}" SamplesPerPixel="1" '
+        f'Color="{_packed(c)}"/>'
+        for c in range(spec.channels)
+    )
+    image = (
+        '<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" '
+        f'Type="{spec.dtype}" SizeX="{spec.width}" SizeY="{spec.height}" '
+        f'SizeZ="{spec.depths}" SizeC="{spec.channels}" SizeT="{spec.times}" '
+        f'PhysicalSizeX="0.25" PhysicalSizeY="0.5">{channels}{blocks}</Pixels></Image>'
+    )
+    start = '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"'
+    described_by = folder / "all.companion.ome"
+    if companion:
+        own = uuid.uuid4()
+        described_by.write_text(f'{start} UUID="urn:uuid:{own}">{image}</OME>')
+    for place in places:
+        inside = image
+        if companion:
+            inside = f'<BinaryOnly MetadataFile="{described_by.name}" UUID="{own}"/>'
+        tifffile.imwrite(
+            folder / names[place],
+            whole[place],
+            tile=(64, 64),
+            photometric="minisblack",
+            compression="zlib",
+            description=f'{start} UUID="{uuids[place]}">{inside}</OME>'.encode(),
+            metadata=None,
+        )
+    return described_by if companion else folder / names[places[0]]
 
 
 def write_array(path: Path, plane: Array) -> Path:

@@ -2,7 +2,8 @@
 
 A whole-slide file is gigabytes, so its content is not read: size and the time of
 the last change (in nanoseconds) tell one version from the next. A slide of many files
-(a DICOM series, a folder) has the versions of all of them in its own.
+(a DICOM series, an OME-TIFF in parts, a folder) has the versions of all of them in its
+own.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from tile_server.errors import UnreadableSlide
 from tile_server.readers.dicom_files import is_dicom, slide_files
+from tile_server.readers.ome_files import ome_files
 
 
 def file_version(path: Path) -> str:
@@ -27,6 +29,8 @@ def file_version(path: Path) -> str:
         text = _together(tuple(Path(entry.path) for entry in os.scandir(path)))
     elif is_dicom(path):
         text = _together(_series(path)) or text
+    else:
+        text = _together(_parts(path)) or text
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
@@ -37,6 +41,17 @@ def _series(path: Path) -> tuple[Path, ...]:
     except UnreadableSlide:
         return ()
     return files if len(files) > 1 else ()
+
+
+def _parts(path: Path) -> tuple[Path, ...]:
+    """The files of the image that an OME-TIFF, or its companion, belongs to."""
+    if not path.is_file():
+        return ()  # opening a pipe would wait for ever
+    try:
+        files = ome_files(path)
+    except UnreadableSlide:
+        return ()
+    return () if files is None else files.every
 
 
 def _together(paths: tuple[Path, ...]) -> str:

@@ -1,6 +1,7 @@
 """Images that openslide does not know, told by how their files begin.
 
-* TIFF files of planes: OME-TIFF, QPTIFF, ImageJ stacks, deep pixels;
+* TIFF files of planes: OME-TIFF (one file or several), QPTIFF, ImageJ stacks, deep
+  pixels;
 * plain PNG and JPEG, and TIFF in strips, through an import;
 * OME-Zarr, a folder or zipped;
 * NIfTI, and DICOM files that are no whole slide.
@@ -15,6 +16,7 @@ from tile_server.readers.chunks import ChunkCache
 from tile_server.readers.dicom_image import open_dicom_image
 from tile_server.readers.imports import Imports
 from tile_server.readers.nifti import is_nifti, open_nifti
+from tile_server.readers.ome_files import is_companion
 from tile_server.readers.ome_zarr import (
     ZIP_START,
     is_zarr,
@@ -25,8 +27,8 @@ from tile_server.readers.pictures import open_jpeg, open_png, open_strips
 from tile_server.readers.protocol import Reader
 from tile_server.readers.rendering import rendered
 from tile_server.readers.tiff_planes import is_tiled, open_tiff_planes
+from tile_server.readers.tiff_structure import TIFF_STARTS
 
-TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PNG_START, _JPEG_START = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 _START_BYTES = 4096
 
@@ -42,7 +44,7 @@ def open_by_content(path: Path, chunks: ChunkCache, imports: Imports) -> Reader 
     if start.startswith(ZIP_START):
         zipped = open_zarr_zip(path, chunks)
         return None if zipped is None else rendered(zipped)
-    if start.startswith(TIFF_STARTS):
+    if start.startswith(TIFF_STARTS) or is_companion(path, start):
         planes = open_tiff_planes(path, chunks, imports)
         return None if planes is None else rendered(planes)
     if start.startswith(_PNG_START):

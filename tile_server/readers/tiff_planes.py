@@ -3,15 +3,19 @@
 tifffile says which pages are which plane and level; `TiffSegments` reads them. A large
 image without tiles is imported first, since a strip as wide as the image serves badly.
 
+An OME-TIFF of several files is opened by any of them.
+
 Files that hold one RGB picture of 8 bits are left to the other readers.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
+import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +25,7 @@ from tile_server.errors import UnreadableSlide
 from tile_server.readers import tiff_metadata
 from tile_server.readers.chunks import ChunkCache, ChunkedPlanes
 from tile_server.readers.imports import Imports
+from tile_server.readers.ome_files import OmeFiles, description, ome_files
 from tile_server.readers.planes import (
     Numbers,
     Plane,
@@ -81,22 +86,50 @@ def open_tiff_planes(
     Raises UnreadableSlide for one whose planes cannot be served.
     """
     try:
-        # Other files that an OME header names are not opened: a header is not trusted.
-        with tifffile.TiffFile(path, _multifile=False) as tiff:
+        files = ome_files(path)
+        if files is not None and files.missing:
+            raise UnreadableSlide(
+                f"{path.name} is one of several files, of which {files.missing[0]} is "
+                "not there: put all of them into one folder."
+            )
+        with _tiff(path, files) as tiff:
             first = tiff.pages.first
             if not _has_planes(tiff, first):
                 return None
-            refuse_cut(path)
+            for one in files.pixels if files else (path,):
+                refuse_cut(one)
             stack = _stack(path.name, tiff)
             if stack is None:
                 return None
-            if _is_rgb_picture(stack, first):
+            if files is None and _is_rgb_picture(stack, first):
                 return None
-            return _reader(path, tiff, stack, chunks, imports)
+            reader = _reader(path, tiff, stack, chunks, imports)
+            return (
+                reader
+                if files is None
+                else replace(
+                    reader, facts=replace(reader.facts, series=_series_of(files))
+                )
+            )
     except (*DECODE_ERRORS, OSError) as error:
         kind = type(error).__name__
         log.info("tifffile finds no planes in a file (%s)", kind)
         return None
+
+
+def _tiff(path: Path, files: OmeFiles | None) -> tifffile.TiffFile:
+    """The file, with the others that its header names only where they were judged."""
+    if files is None:
+        return tifffile.TiffFile(path, _multifile=False)
+    own = path if path in files.pixels else files.pixels[0]
+    text = description(files)
+    return tifffile.TiffFile(own, omexml=text, _multifile=True)
+
+
+def _series_of(files: OmeFiles) -> str:
+    """What all files of an image share, and those of no other image."""
+    text = "\0".join(os.fspath(one.resolve()) for one in files.every)
+    return hashlib.blake2b(text.encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
 
 def is_tiled(path: Path) -> bool:
@@ -160,8 +193,7 @@ def _stack(name: str, tiff: tifffile.TiffFile) -> _Stack | None:
             if level is series:
                 raise UnreadableSlide(
                     f"{name} says it has {count} planes and holds "
-                    f"{sum(page is not None for page in level_pages)} pages. "
-                    "If it is one of several files, write them into one."
+                    f"{sum(page is not None for page in level_pages)} pages."
                 )
             break
         found.append(tuple(page for page in level_pages if page is not None))
@@ -174,7 +206,7 @@ def _reader(
     stack: _Stack,
     chunks: ChunkCache,
     imports: Imports,
-) -> PlaneReader:
+) -> ChunkedPlanes:
     dtype = np.dtype(tiff.pages.first.dtype or "V1")
     if dtype.kind not in "uif" or dtype.itemsize > 8:
         raise UnreadableSlide(f"{path.name} holds {dtype.name}, which cannot be shown.")

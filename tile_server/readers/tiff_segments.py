@@ -49,8 +49,9 @@ DECODE_ERRORS = (
 
 @dataclass(frozen=True)
 class _Table:
-    """Where one page's segments lie."""
+    """Where one page's segments lie, in the file of that descriptor."""
 
+    fd: int
     offsets: npt.NDArray[np.uint64]
     lengths: npt.NDArray[np.uint64]
     # Anything decodable by `decode`; one object serves all pages of a level.
@@ -66,19 +67,20 @@ class TiffSegments:
     ) -> None:
         """Read the tables of `levels`, whose file must still be open, and open `path`.
 
+        Pages may lie in several files, all of which are opened.
+
         Raises UnreadableSlide for segments past the end of the file, of more bytes than
         `LONGEST_CHUNK`, or of a compression that cannot be read.
         """
         self._name = path.name
         self._chunks = chunks
         self._owner = chunks.owner()
-        self._fd = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        self._fds: dict[str, int] = {}
         try:
-            file_bytes = os.fstat(self._fd).st_size
             self.levels = tuple(_level(_keyframe(pages[0])) for pages in levels)
             self._tables = tuple(
-                tuple(self._table(page, file_bytes) for page in pages)
-                for pages in levels
+                tuple(self._table(page, level) for page in pages)
+                for pages, level in zip(levels, self.levels, strict=True)
             )
         except BaseException:
             self.close()
@@ -139,16 +141,22 @@ class TiffSegments:
         return whole
 
     def close(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        while self._fds:
+            os.close(self._fds.popitem()[1])
         self._chunks.forget(self._owner)
+
+    def _descriptor(self, path: str) -> int:
+        """The descriptor of a file, opened once."""
+        if path not in self._fds:
+            flags = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0)
+            self._fds[path] = os.open(path, flags)
+        return self._fds[path]
 
     def _decode(self, table: _Table, number: int) -> Array | None:
         length = int(table.lengths[number])
         if length == 0:
             return None
-        stored = os.pread(self._fd, length, int(table.offsets[number]))
+        stored = os.pread(table.fd, length, int(table.offsets[number]))
         where = f"Segment {number} of {self._name}"
         if len(stored) != length:
             raise DamagedTile(f"{where} is cut off.")
@@ -162,11 +170,15 @@ class TiffSegments:
         segment = decoded[0]
         return np.ascontiguousarray(segment, segment.dtype.newbyteorder("="))
 
-    def _table(self, page: Page, file_bytes: int) -> _Table:
+    def _table(self, page: Page, level: Level) -> _Table:
         keyframe = _keyframe(page)
+        fd = self._descriptor(page.parent.filehandle.path)
+        file_bytes = os.fstat(fd).st_size
         offsets = np.asarray(page.dataoffsets, np.uint64)
         lengths = np.asarray(page.databytecounts, np.uint64)
         shape = _level(keyframe)
+        if shape != level:
+            raise UnreadableSlide(f"{self._name} has planes of different sizes.")
         apart = keyframe.planarconfig == tifffile.PLANARCONFIG.SEPARATE
         planes = keyframe.samplesperpixel if apart else 1
         if not len(offsets) == len(lengths) == shape.columns * shape.rows * planes:
@@ -194,7 +206,7 @@ class TiffSegments:
             raise UnreadableSlide(
                 f"{self._name} uses a compression that cannot be read here."
             ) from error
-        return _Table(offsets, lengths, keyframe, tables)
+        return _Table(fd, offsets, lengths, keyframe, tables)
 
 
 def _keyframe(page: Page) -> tifffile.TiffPage:

@@ -1,4 +1,4 @@
-"""Is a TIFF complete? A walk over its directories, without their values.
+"""The directories of a TIFF, without their values: is it complete, what is it called?
 
 A file that was cut off often keeps its first picture; what it said about that picture
 (how many channels, how large a pixel) may lie past the end, and would silently be lost.
@@ -15,6 +15,9 @@ from tile_server.errors import UnreadableSlide
 # Bytes of a value, by its type's number (TIFF 6.0 section 2, and BigTIFF's 13 to 18).
 _SIZES = dict(enumerate((1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8, 8, 8), 1))
 _MOST_DIRECTORIES = 2**17
+_IMAGE_DESCRIPTION = 270
+
+TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 def refuse_cut(path: Path) -> None:
@@ -30,6 +33,32 @@ def refuse_cut(path: Path) -> None:
             f"{path.name} is cut off: parts of its description lie past the end of the "
             "file. Copy it again."
         )
+
+
+def first_description(file: BinaryIO, most_bytes: int) -> str:
+    """The description of the first page, "" where it has none or a longer one."""
+    file.seek(0)
+    start = file.read(16)
+    order = "<" if start[:2] == b"II" else ">"
+    try:
+        big = struct.unpack_from(order + "H", start, 2)[0] == 43
+        count, entry, offset = ("Q", "HHQQ", "Q") if big else ("H", "HHII", "I")
+        room = struct.calcsize(offset)
+        (at,) = struct.unpack_from(order + offset, start, 8 if big else 4)
+        file.seek(at)
+        size = struct.calcsize(order + count)
+        (entries,) = struct.unpack(order + count, file.read(size))
+        table = file.read(min(entries, 2**16) * struct.calcsize(order + entry))
+        for tag, kind, number, value in struct.iter_unpack(order + entry, table):
+            length = number * _SIZES.get(kind, 0)
+            if tag != _IMAGE_DESCRIPTION or not room < length <= most_bytes:
+                continue
+            file.seek(value)
+            text = file.read(length)
+            return text.split(b"\0")[0].decode("utf-8", "replace")
+    except (struct.error, OverflowError, OSError):
+        return ""
+    return ""
 
 
 def _reaches(file: BinaryIO) -> int:
