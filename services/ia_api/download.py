@@ -87,7 +87,7 @@ def download(
         kind = answer.headers.get("Content-Type", "application/octet-stream")
         keeper.expect(answer)
         if is_multipart(kind):
-            for part in parts(answer.iter_raw(CHUNK_BYTES), kind):
+            for part in parts(answer.iter_raw(), kind):
                 # A part without a file name is no file of the slide.
                 if part.file_name is not None:
                     keeper.take(part.file_name, part.chunks)
@@ -150,13 +150,13 @@ class _Keeper:
             ):
                 part.unlink()
                 raise Transient("the server sent another range than was asked for")
-            self._write(name, answer.iter_raw(CHUNK_BYTES), part)
+            self._write(name, answer.iter_raw(), part)
             return
         self._forget_single()
         etag = answer.headers.get("ETag", "")
         if etag and not etag.startswith("W/"):
             (self._folder / _ETAG).write_text(json.dumps([name, etag]))
-        self._write(name, answer.iter_raw(CHUNK_BYTES))
+        self._write(name, answer.iter_raw())
 
     def take(self, sent_name: str, chunks: Iterable[bytes]) -> None:
         """Take one of several files."""
