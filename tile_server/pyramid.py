@@ -179,8 +179,7 @@ class Pyramid:
         pixels = plain(edge, edge, self.reader.facts.background)
         if t_x < shape.columns and t_y < shape.rows:
             stream = self.reader.encoded_tile(level, t_x, t_y)
-            if stream is None and rung.k > 0:
-                # Aperio leaves single tiles out of coarse levels: the finer have them.
+            if stream is None and rung.k > 0 and not shape.absent_is_plain:
                 return self._compose(rung, t_x, t_y), False
             if stream is not None:
                 width = min(edge, shape.width - t_x * edge)

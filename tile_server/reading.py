@@ -37,10 +37,13 @@ class Place(NamedTuple):
 
 @runtime_checkable
 class KnowsPlaces(Protocol):
-    """A reader that can say where its JPEG tiles lie, without reading."""
+    """A reader that can say where its JPEG tiles lie, without waiting."""
 
     def place(self, level: int, t_x: int, t_y: int) -> Place | None:
-        """The tile's place, or None where the file holds no such tile."""
+        """The tile's place, or None where there is none, or it takes waiting to say.
+
+        Whoever may wait asks the reader for the tile itself.
+        """
 
 
 def read(place: Place) -> bytes | None:
@@ -51,16 +54,24 @@ def read(place: Place) -> bytes | None:
 
 def read_now(place: Place) -> bytes | None:
     """The complete JPEG, or None where it takes waiting (or is none) to get it."""
-    if not _NOT_WAITING or place.length > _LONGEST_NOW:
+    if place.length > _LONGEST_NOW:
         return None
-    tile = bytearray(place.length)
+    tile = read_bytes_now(place.descriptor, place.length, place.offset)
+    return None if tile is None else _complete(place, tile)
+
+
+def read_bytes_now(descriptor: int, length: int, offset: int) -> bytearray | None:
+    """`length` bytes of a file, or None where it takes waiting to get them."""
+    if not _NOT_WAITING:
+        return None
+    found = bytearray(length)
     try:
-        count = os.preadv(place.descriptor, [tile], place.offset, _NOT_WAITING)
+        count = os.preadv(descriptor, [found], offset, _NOT_WAITING)
     except OSError:
         # EAGAIN: not in memory. EOPNOTSUPP: this file system cannot say. Whatever else
         # it is, the read that waits meets it again and tells.
         return None
-    return _complete(place, tile) if count == place.length else None
+    return found if count == length else None
 
 
 def _complete(place: Place, tile: bytes | bytearray) -> bytes | None:

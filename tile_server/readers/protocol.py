@@ -29,6 +29,9 @@ class Level:
         Of the grid in which `encoded_tile` and the pyramid address the level.
     encoded
         True where `encoded_tile` can give the file's own JPEG streams.
+    absent_is_plain
+        True where a tile that the file does not hold shows nothing at any level; else
+        a finer level may hold what it shows.
     """
 
     width: int
@@ -36,6 +39,7 @@ class Level:
     tile_width: int
     tile_height: int
     encoded: bool
+    absent_is_plain: bool = False
 
     @property
     def columns(self) -> int:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -45,19 +47,21 @@ class OpenSlideReader:
         self._path = path
         self._decoded_cache = decoded_cache
         self._lock = threading.Lock()
-        self._slide = self._open()
+        self._closed = False
+        slide = self._open()
+        self._slide: openslide.OpenSlide | None = slide
         self.properties: Mapping[str, str]
         try:
-            self.properties = dict(self._slide.properties)
-            self._downsamples = tuple(self._slide.level_downsamples)
-            self._facts = _facts(self._slide, self.properties)
+            self.properties = dict(slide.properties)
+            self._downsamples = tuple(slide.level_downsamples)
+            self._facts = _facts(slide, self.properties)
+            sizes = slide.level_dimensions
         except (openslide.OpenSlideError, KeyError) as error:
             # A KeyError comes from a property without a value, in a damaged file.
-            self._slide.close()
+            slide.close()
             raise UnreadableSlide(f"{path.name} has damaged metadata.") from error
         self._levels = tuple(
-            Level(width, height, GRID, GRID, encoded=False)
-            for width, height in self._slide.level_dimensions
+            Level(width, height, GRID, GRID, encoded=False) for width, height in sizes
         )
 
     @property
@@ -83,31 +87,40 @@ class OpenSlideReader:
     def read(self, level: int, l_x: int, l_y: int, size: tuple[int, int]) -> Pixels:
         scale = self._downsamples[level]
         l0_corner = (round(l_x * scale), round(l_y * scale))
-        slide = self._slide
+        slide = self._handle()
         try:
             region = slide.read_region(l0_corner, level, size)
         except openslide.OpenSlideError as error:
-            self._reopen(slide)
+            self._drop(slide)
             raise DamagedTile(f"It cannot be read: {self._reason(error)}.") from error
         return _on_background(region, self._facts.background)
 
     def associated_image(self, name: str) -> Pixels:
-        slide = self._slide
         width, height = (
             _number(self.properties.get(f"openslide.associated.{name}.{side}")) or 0
             for side in ("width", "height")
         )
         if width * height > MOST_WHOLE_PIXELS:
             raise DamagedTile(f"It says that it has {width:g} x {height:g} pixels.")
-        try:
-            image = slide.associated_images[name]
-        except openslide.OpenSlideError as error:
-            self._reopen(slide)
-            raise DamagedTile(f"It cannot be read: {self._reason(error)}.") from error
+        with self._lent() as slide:
+            try:
+                image = slide.associated_images[name]
+            except openslide.OpenSlideError as error:
+                self._drop(slide)
+                reason = self._reason(error)
+                raise DamagedTile(f"It cannot be read: {reason}.") from error
         return _on_background(image, self._facts.background)
 
+    def set_aside(self) -> None:
+        """Close openslide's handle until it is needed; nobody may be reading."""
+        with self._lock:
+            slide, self._slide = self._slide, None
+        if slide is not None:
+            slide.close()
+
     def close(self) -> None:
-        self._slide.close()
+        self._closed = True
+        self.set_aside()
 
     def __enter__(self) -> Self:
         return self
@@ -144,15 +157,41 @@ class OpenSlideReader:
             reason = reason.replace(f"{folder}/", "")
         return reason
 
-    def _reopen(self, failed: openslide.OpenSlide) -> None:
-        """Replace a handle that met an error: openslide never uses it again.
+    def _drop(self, failed: openslide.OpenSlide) -> None:
+        """Forget a handle that met an error: openslide never uses it again.
 
         The old handle is not closed here, since another thread may be inside it; it
         goes when the last of them lets go of it.
         """
         with self._lock:
             if self._slide is failed:
-                self._slide = self._open()
+                self._slide = None
+
+    def _handle(self) -> openslide.OpenSlide:
+        """openslide's handle, opened anew after `set_aside` or an error."""
+        with self._lock:
+            if self._slide is None:
+                self._slide = self._reopened()
+            return self._slide
+
+    @contextmanager
+    def _lent(self) -> Iterator[openslide.OpenSlide]:
+        """The handle that is open, else one that is open only as long as this lasts."""
+        with self._lock:
+            slide = self._slide
+        if slide is not None:
+            yield slide
+            return
+        with self._reopened() as passing:
+            yield passing
+
+    def _reopened(self) -> openslide.OpenSlide:
+        if self._closed:
+            raise DamagedTile("It is closed.")
+        try:
+            return self._open()
+        except UnreadableSlide as error:
+            raise DamagedTile(f"It cannot be opened again: {error}") from error
 
 
 def _facts(slide: openslide.OpenSlide, properties: Mapping[str, str]) -> SlideFacts:
@@ -176,7 +215,7 @@ def _profile(slide: openslide.OpenSlide, properties: Mapping[str, str]) -> bytes
         return None
     try:
         profile = slide.color_profile
-        return None if profile is None else icc.profile_of(profile.tobytes())
+        return None if profile is None else _shared(icc.profile_of(profile.tobytes()))
     except (
         openslide.OpenSlideError,
         ImageCms.PyCMSError,
@@ -185,6 +224,12 @@ def _profile(slide: openslide.OpenSlide, properties: Mapping[str, str]) -> bytes
     ) as error:
         log.info("a slide's ICC profile is damaged (%s)", type(error).__name__)
         return None
+
+
+@lru_cache(maxsize=16)
+def _shared(profile: bytes | None) -> bytes | None:
+    """An equal profile that another slide has: those of one scanner are all equal."""
+    return profile
 
 
 def _number(text: str | None) -> float | None:

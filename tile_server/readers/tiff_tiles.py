@@ -11,50 +11,39 @@ level that is coded otherwise; of files whose codec it lacks, `bare_tiff` knows 
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import numpy as np
-import numpy.typing as npt
 import tifffile
 
-from tile_server.errors import DamagedTile, UnreadableSlide
+from tile_server.errors import DamagedTile
 from tile_server.pixels import Pixels, plain
 from tile_server.readers import tiff_codecs
-from tile_server.readers.bare_tiff import TIFF_DAMAGED, BareTiff
+from tile_server.readers.bare_tiff import BareTiff
+from tile_server.readers.chunks import paste
 from tile_server.readers.protocol import Level, SlideFacts
 from tile_server.readers.through_openslide import OpenSlideReader
 from tile_server.readers.tiff_codecs import TileCoding
+from tile_server.readers.tiff_tables import PLAIN_VENDORS, Slide, TileTable, tables
 
-log = logging.getLogger(__name__)
-
-# openslide gives these formats' levels exactly as the TIFF pages hold them.
-_PLAIN_VENDORS = frozenset({"aperio", "generic-tiff"})
-_LONGEST_TILE = 64 * 2**20
-_SMALLEST_TILE, _LARGEST_TILE = 64, 2048
 _DIFFERENCES = 2
-
-_Slide = OpenSlideReader | BareTiff
-
-
-@dataclass(frozen=True)
-class _Tiles:
-    """Where the tiles of one level lie, row by row, and how they are coded."""
-
-    coding: TileCoding
-    offsets: npt.NDArray[np.uint64]
-    lengths: npt.NDArray[np.uint64]
+# By samples of a pixel.
+_PHOTOMETRIC = {
+    1: {tifffile.PHOTOMETRIC.MINISBLACK},
+    3: {tifffile.PHOTOMETRIC.RGB},
+}
+# A level's table, and how its tiles are coded.
+Stored = tuple[TileTable, TileCoding]
 
 
 class TiledReader:
     """A slide of tiles that are decoded one by one; see `protocol.Reader`."""
 
-    def __init__(self, slide: _Slide, fd: int, tiles: Mapping[int, _Tiles]) -> None:
+    def __init__(self, slide: Slide, fd: int, tiles: Mapping[int, Stored]) -> None:
         """Take over `slide` and the descriptor `fd`; both are closed with this."""
         self._slide = slide
         self._fd = fd
@@ -62,28 +51,28 @@ class TiledReader:
         self._levels = tuple(
             replace(
                 level,
-                tile_width=tiles[number].coding.edge,
-                tile_height=tiles[number].coding.edge,
+                tile_width=tiles[number][0].edge,
+                tile_height=tiles[number][0].edge,
             )
             if number in tiles
             else level
             for number, level in enumerate(slide.levels)
         )
-        codec = tiff_codecs.NAMES[tiles[0].coding.codec]
+        codec = tiff_codecs.NAMES[tiles[0][1].codec]
         self._facts = replace(slide.facts, format=f"{slide.facts.format}, {codec}")
+        if isinstance(slide, OpenSlideReader):
+            slide.set_aside()
 
     @classmethod
-    def probe(cls, slide: _Slide) -> TiledReader | None:
+    def probe(cls, slide: Slide) -> TiledReader | None:
         """A reader over the file of `slide`, or None where openslide serves it better.
 
         The caller keeps `slide` in the second case. Raises UnreadableSlide where the
         file ends before its tiles do.
         """
-        if slide.vendor not in _PLAIN_VENDORS:
-            return None
         fd = os.open(slide.path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
         try:
-            tiles = _find(slide, os.fstat(fd).st_size)
+            tiles = tables(slide, fd, PLAIN_VENDORS, _coding)
         except BaseException:
             os.close(fd)
             raise
@@ -125,10 +114,10 @@ class TiledReader:
         `factor`. The last row and column stand for what is left of the size.
         """
         tiles = self._tiles.get(level)
-        if tiles is None or tiles.coding.codec not in tiff_codecs.IS_JPEG_2000:
+        if tiles is None or tiles[1].codec not in tiff_codecs.IS_JPEG_2000:
             return None
         reduce = factor.bit_length() - 1
-        if tiles.coding.edge % factor or l_x % factor or l_y % factor:
+        if tiles[1].edge % factor or l_x % factor or l_y % factor:
             return None
         small = -(-size[0] // factor), -(-size[1] // factor)
         return self._read(level, (l_x // factor, l_y // factor), small, reduce)
@@ -157,107 +146,46 @@ class TiledReader:
         self, level: int, corner: tuple[int, int], size: tuple[int, int], reduce: int
     ) -> Pixels:
         """A rectangle of a level that is 2**`reduce` times smaller, in its pixels."""
-        tiles, shape = self._tiles[level], self._levels[level]
+        (table, coding), full = self._tiles[level], self._levels[level]
+        edge = coding.edge >> reduce
+        width, height = -(-full.width >> reduce), -(-full.height >> reduce)
         pixels = plain(*size, self._facts.background)
-        edge = tiles.coding.edge >> reduce
-        width, height = -(-shape.width >> reduce), -(-shape.height >> reduce)
-        left, top = max(corner[0], 0), max(corner[1], 0)
-        right = min(corner[0] + size[0], width)
-        bottom = min(corner[1] + size[1], height)
-        if right <= left or bottom <= top:
-            return pixels
-        for t_y in range(top // edge, -(-bottom // edge)):
-            for t_x in range(left // edge, -(-right // edge)):
-                tile = self._tile(tiles, t_y * shape.columns + t_x, reduce)
-                if tile is None:
-                    continue
-                x, y = t_x * edge, t_y * edge
-                x0, x1 = max(x, left), min(x + edge, right)
-                y0, y1 = max(y, top), min(y + edge, bottom)
-                part = tile[y0 - y : y1 - y, x0 - x : x1 - x]
-                place = slice(y0 - corner[1], y1 - corner[1])
-                pixels[place, x0 - corner[0] : x1 - corner[0]] = part
+
+        def decoded(t_x: int, t_y: int) -> Pixels | None:
+            offset, length = table.find(t_x, t_y)
+            if not length:
+                return None
+            stream = os.pread(self._fd, length, offset)
+            if len(stream) != length:
+                raise DamagedTile("The file ends within this tile.")
+            if reduce:
+                return tiff_codecs.decode_smaller(stream, coding, reduce)
+            return tiff_codecs.decode(stream, coding)
+
+        paste(pixels, Level(width, height, edge, edge, encoded=False), corner, decoded)
         return pixels
 
-    def _tile(self, tiles: _Tiles, number: int, reduce: int) -> Pixels | None:
-        length = int(tiles.lengths[number])
-        if length == 0:
-            return None
-        stream = os.pread(self._fd, length, int(tiles.offsets[number]))
-        if len(stream) != length:
-            raise DamagedTile("The file ends within this tile.")
-        if reduce:
-            return tiff_codecs.decode_smaller(stream, tiles.coding, reduce)
-        return tiff_codecs.decode(stream, tiles.coding)
 
-
-def _misses(slide: BareTiff, tiles: Mapping[int, _Tiles]) -> bool:
+def _misses(slide: BareTiff, tiles: Mapping[int, Stored]) -> bool:
     return any(number not in tiles for number in range(len(slide.levels)))
 
 
-def _find(slide: _Slide, file_bytes: int) -> dict[int, _Tiles]:
-    """The levels whose tiles can be decoded here."""
-    found: dict[int, _Tiles] = {}
-    try:
-        with tifffile.TiffFile(slide.path) as tiff:
-            pages = [
-                page
-                for page in tiff.pages
-                if isinstance(page, tifffile.TiffPage) and page.is_tiled
-            ]
-            for number, level in enumerate(slide.levels):
-                for page in pages:
-                    if (page.imagewidth, page.imagelength) != (
-                        level.width,
-                        level.height,
-                    ):
-                        continue
-                    tiles = _tiles(page, file_bytes, slide.path.name)
-                    if tiles is not None:
-                        found[number] = tiles
-                    break
-    except TIFF_DAMAGED as error:
-        kind = type(error).__name__
-        log.info("openslide reads this TIFF and tifffile does not (%s)", kind)
-        return {}
-    return found
-
-
-def _tiles(page: tifffile.TiffPage, file_bytes: int, name: str) -> _Tiles | None:
-    edge, samples = page.tilewidth, page.samplesperpixel
-    expected = -(-page.imagewidth // edge) * -(-page.imagelength // page.tilelength)
-    allowed = {1: {tifffile.PHOTOMETRIC.MINISBLACK}, 3: {tifffile.PHOTOMETRIC.RGB}}
-    photometric = allowed.get(samples, set())
+def _coding(
+    page: tifffile.TiffPage, table: TileTable, _: list[int]
+) -> TileCoding | None:
+    """How the tiles of a page are coded, None where they cannot be decoded here."""
+    samples = page.samplesperpixel
+    photometric = _PHOTOMETRIC.get(samples, set())
     if page.compression == tiff_codecs.APERIO_YCBCR and samples == 3:
         photometric = {tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.YCBCR}
     suitable = (
         page.compression in tiff_codecs.NAMES
         and page.photometric in photometric
-        and page.planarconfig == tifffile.PLANARCONFIG.CONTIG
-        and page.bitspersample == 8
         and page.sampleformat == tifffile.SAMPLEFORMAT.UINT
         and page.fillorder == tifffile.FILLORDER.MSB2LSB
         and page.predictor in (1, _DIFFERENCES)
-        and page.imagedepth == 1
-        and edge == page.tilelength
-        and _SMALLEST_TILE <= edge <= _LARGEST_TILE
     )
     if not suitable:
         return None
-    offsets = np.asarray(page.dataoffsets, np.uint64)
-    lengths = np.asarray(page.databytecounts, np.uint64)
-    if not len(offsets) == len(lengths) == expected:
-        return None
-    if int(lengths.max(initial=0)) > _LONGEST_TILE:
-        return None
-    # Compared without adding, which could overflow for a hostile header.
-    room = np.where(offsets <= file_bytes, np.uint64(file_bytes) - offsets, 0)
-    cut = int(np.count_nonzero((lengths > room) & (lengths > 0)))
-    if cut:
-        raise UnreadableSlide(
-            f"{name} is cut off: {cut} of its {expected} tiles lie past the end of the "
-            "file. Copy it again."
-        )
     differences = page.predictor == _DIFFERENCES
-    coding = TileCoding(int(page.compression), edge, samples, differences)
-    return _Tiles(coding, offsets, lengths)
+    return TileCoding(int(page.compression), table.edge, samples, differences)
