@@ -1,4 +1,5 @@
 import json
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -284,7 +285,7 @@ def test_rules_of_the_second_client_fold_from_left_to_right(members):
     ]
     (made,) = rules_from_v2(v2_group([{"order": 0, "rules": rules[::-1]}]))
     expected = members[0][0]
-    for (_, before), (true, _) in zip(members, members[1:], strict=False):
+    for (_, before), (true, _) in pairwise(members):
         expected = (expected and true) if before == "AND" else (expected or true)
     assert evaluate(made.condition, header()).holds == expected
     sets = [
