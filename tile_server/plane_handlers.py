@@ -11,7 +11,7 @@ from typing import Any
 from tornado import web
 from tornado.routing import URLSpec
 
-from tile_server.handlers import Handler
+from tile_server.answers import Handler
 from tile_server.readers.planes import Plane, PlaneReader
 from tile_server.readers.rendering import plane_facts, planes_of
 from tile_server.readers.statistics import histogram, statistics
@@ -46,7 +46,7 @@ class StatisticsHandler(Handler):
                 self.whole_number("t", range(facts.times), 0),
             )
             named = f"{what}-{plane.channel}-{plane.z}-{plane.t}"
-            if self.unchanged(f"{slide.version}-{named}"):
+            if self.unchanged(f"{slide.version}-{named}", changed_s=slide.changed_s):
                 return
 
             def make() -> bytes:
@@ -54,8 +54,7 @@ class StatisticsHandler(Handler):
                 return json.dumps(asdict(plane) | found).encode()
 
             body = await self.while_wanted(self.service.made_body(slide, named, make))
-        self.set_header("Content-Type", "application/json")
-        self.finish(body)
+        self.give(body, "application/json")
 
 
 class HistogramHandler(StatisticsHandler):

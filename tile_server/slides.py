@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 Key = tuple[str, str]
 # Of one slide; each costs up to 400 kB a channel for its table of colours.
 _MOST_STYLES = 16
+# All else waits for a look: it gets 49 times as much time.
+_LOOKS_SHARE = 50
 
 
 class OpenedSlide:
@@ -54,18 +56,22 @@ class OpenedSlide:
         # By the style's key, least recently used first.
         self._styled: OrderedDict[str, OpenedSlide] = OrderedDict()
         self._looked_at = time.monotonic()
+        self._look_s = 0.0
         self._holders = 0
         self._left = False
 
     def check_file(self, interval_s: float) -> None:
         """Look the file up unless that was less than `interval_s` ago.
 
+        A look that takes long, at an image of many files, is made less often.
+
         Raises SlideMissing or SlideReplaced.
         """
         now = time.monotonic()
-        if now - self._looked_at >= interval_s:
+        if now - self._looked_at >= max(interval_s, _LOOKS_SHARE * self._look_s):
             check_version(self.path, self.version)
-            self._looked_at = now
+            self._looked_at = time.monotonic()
+            self._look_s = self._looked_at - now
 
     def take(self) -> None:
         if self._whole is not None:

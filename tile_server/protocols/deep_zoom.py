@@ -50,16 +50,14 @@ class DescriptionHandler(Handler):
     async def get(self, token: str) -> None:
         capability = self.service.capability(token)
         async with self.service.slides.hold(capability) as slide:
-            if self.unchanged(f"{slide.version}-dzi"):
+            if self.unchanged(f"{slide.version}-dzi", changed_s=slide.changed_s):
                 return
             ladder = slide.pyramid.ladder
         full = ladder.rungs[0]
-        self.set_header("Content-Type", "application/xml")
-        self.finish(
-            _DESCRIPTION.format(
-                tile=ladder.tile, width=full.width, height=full.height
-            ).encode()
+        description = _DESCRIPTION.format(
+            tile=ladder.tile, width=full.width, height=full.height
         )
+        self.give(description.encode(), "application/xml")
 
 
 class CutTileHandler(GridHandler):

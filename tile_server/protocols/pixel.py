@@ -43,8 +43,7 @@ class PixelHandler(ShowingHandler):
                     lambda: look(pyramid, (l0_x, l0_y), depth, time),
                 )
             )
-        self.set_header("Content-Type", "application/json")
-        self.finish(body)
+        self.give(body, "application/json")
 
 
 def look(pyramid: Pyramid, point: tuple[int, int], depth: int, time: int) -> bytes:

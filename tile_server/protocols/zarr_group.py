@@ -20,8 +20,8 @@ import numpy as np
 from tornado import web
 from tornado.routing import URLSpec
 
+from tile_server.answers import Handler
 from tile_server.errors import OutsideTheGrid
-from tile_server.handlers import Handler
 from tile_server.ladder import Rung
 from tile_server.pyramid import Pyramid
 from tile_server.readers.planes import Plane
@@ -58,22 +58,22 @@ class GroupHandler(Handler):
     async def get(self, token: str, kind: str, name: str) -> None:
         capability = self.service.capability(token)
         async with self.service.slides.hold(capability) as slide:
-            if self.unchanged(f"{slide.version}-{kind}-{name}"):
+            tag = f"{slide.version}-{kind}-{name}"
+            if self.unchanged(tag, changed_s=slide.changed_s):
                 return
             told = group(slide.pyramid, kind, name)
-        self.set_header("Content-Type", "application/json")
-        self.finish(json.dumps(told).encode())
+        self.give(json.dumps(told).encode(), "application/json")
 
 
 class ArrayHandler(Handler):
     async def get(self, token: str, kind: str, number: str, name: str) -> None:
         capability = self.service.capability(token)
         async with self.service.slides.hold(capability) as slide:
-            if self.unchanged(f"{slide.version}-{kind}-{number}-{name}"):
+            tag = f"{slide.version}-{kind}-{number}-{name}"
+            if self.unchanged(tag, changed_s=slide.changed_s):
                 return
             told = array(slide.pyramid, kind, int(number), name)
-        self.set_header("Content-Type", "application/json")
-        self.finish(json.dumps(told).encode())
+        self.give(json.dumps(told).encode(), "application/json")
 
 
 class ChunkHandler(Handler):
@@ -87,7 +87,8 @@ class ChunkHandler(Handler):
             counts = zip(shape.array, shape.chunk, at, strict=True)
             if any(part * step >= whole for whole, step, part in counts):
                 raise OutsideTheGrid("The array has no such chunk.")
-            if self.unchanged(f"{slide.version}-{what}"):
+            tag = f"{slide.version}-{what}"
+            if self.unchanged(tag, changed_s=slide.changed_s):
                 return
             body = await self.while_wanted(
                 self.service.made_body(
@@ -95,8 +96,7 @@ class ChunkHandler(Handler):
                 )
             )
         self.kind = "made"
-        self.set_header("Content-Type", "application/octet-stream")
-        self.finish(body)
+        self.give(body, "application/octet-stream")
 
 
 def stored_rung(pyramid: Pyramid, number: int) -> Rung:
