@@ -30,6 +30,10 @@ from tile_server.readers.tiff_planes import is_tiled, open_tiff_planes
 from tile_server.readers.tiff_structure import TIFF_STARTS
 
 _PNG_START, _JPEG_START = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
+# Tags of the groups 2 and 8 with which DICOM and ACR-NEMA data sets begin.
+_BARE_DICOM = tuple(
+    bytes([group, 0, element, 0]) for group in (2, 8) for element in (0, 1, 5, 8, 0x16)
+)
 _START_BYTES = 4096
 
 
@@ -55,6 +59,14 @@ def open_by_content(path: Path, chunks: ChunkCache, imports: Imports) -> Reader 
         return rendered(open_dicom_image(path, chunks))
     if is_nifti(start):
         return rendered(open_nifti(path, start, chunks, imports))
+    if not start:
+        raise UnreadableSlide(f"{path.name} is empty. Copy it again.")
+    if start.startswith(_BARE_DICOM):
+        # PS3.10 7.1: without the preamble nothing says how values are written.
+        raise UnreadableSlide(
+            f"{path.name} is DICOM or ACR-NEMA data without the preamble of a DICOM "
+            "file. Export it again as a DICOM file (part 10)."
+        )
     return None
 
 
