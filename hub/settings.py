@@ -40,7 +40,6 @@ NOT_SETTINGS = frozenset(
         "THEATRUM_INSTANCE",
         "THEATRUM_TEST_DATA",
         "THEATRUM_TILE_CACHE",
-        "THEATRUM_TILE_CORS",
         "THEATRUM_TILE_KEY",
         "THEATRUM_TILE_LANE_PORT",
     }
@@ -98,9 +97,23 @@ class Settings(BaseSettings):
     """Processes of the tile service. One answers thousands of stored tiles a second
     and composes on all cores; more help only on a machine with many cores."""
 
+    tile_cors: str = ""
+    """Origins whose pages may read pixels of the tile service, with spaces between
+    them, such as `https://viewer.example`; `*` for all. More lets other viewers in;
+    each can read what its visitors hold addresses of."""
+
     tile_metrics_port: int = Field(0, ge=0, le=65535)
     """The loopback port on which the tile service tells Prometheus its figures, and
     the next ones for further workers; 0 for none."""
+
+    database_url: str = ""
+    """Where the IA-API service keeps its jobs: empty for SQLite in the home folder,
+    `postgresql+psycopg://USER@HOST/NAME` for workers on several machines."""
+
+    # Any: a table of its own, which the service checks (services/ia_api/settings.py).
+    ia_api: dict[str, Any] = {}
+    """The table `[ia_api]`: the apps for Sectra's pathology server. In the environment
+    it is one JSON object."""
 
     @classmethod
     def settings_customise_sources(
@@ -139,7 +152,9 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:
 def as_environment(settings: Settings) -> dict[str, str]:
     """The settings as `THEATRUM_*` variables, for a process that we start."""
     return {
-        PREFIX + name.upper(): str(value)
+        PREFIX + name.upper(): json.dumps(value)
+        if isinstance(value, dict)
+        else str(value)
         for name, value in settings.model_dump(mode="json").items()
     }
 

@@ -115,6 +115,7 @@ def services(here: Installation) -> list[Record]:
             # The service's own port: all goes through the fast lane.
             "THEATRUM_TILE_LANE_PORT": str(here.ports["tiles"]),
             "THEATRUM_TILE_WORKERS": str(here.settings.tile_workers),
+            "THEATRUM_TILE_CORS": here.settings.tile_cors,
             **_metrics(here.settings.tile_metrics_port),
         },
         display=False,

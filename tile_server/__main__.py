@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from rich.console import Console
 from rich.progress import track
 
-from tile_server import running, tokens, workers
+from tile_server import cross_origin, running, tokens, workers
 from tile_server.folder import SlideFolder, folder_routes
 from tile_server.probing import Prober, ProbeSettings
 from tile_server.readers.imports import IMPORTS
@@ -97,6 +97,13 @@ def _add_listeners(command: argparse.ArgumentParser, names: Mapping[str, str]) -
         metavar="N",
         help="processes that share the work (default: 1)",
     )
+    command.add_argument(
+        "--cors",
+        default=names.get("THEATRUM_TILE_CORS", ""),
+        metavar="ORIGINS",
+        help="origins whose pages may read the answers, with spaces between them, such "
+        "as 'https://viewer.example'; * is all of them (default: none)",
+    )
 
 
 def _serve(options: argparse.Namespace) -> int:
@@ -104,7 +111,8 @@ def _serve(options: argparse.Namespace) -> int:
     if not root.is_dir():
         raise CannotStart(f"{root} is not a folder: name one that holds slides.")
     listening = _workers(options, options.port)
-    with _with_folder(_settings(tokens.new_key(), os.environ)) as settings:
+    chosen = _with_origins(_settings(tokens.new_key(), os.environ), options.cors)
+    with _with_folder(chosen) as settings:
         return _serve_folder(root, settings, listening)
 
 
@@ -219,7 +227,8 @@ def _hub(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
     if not port:
         raise CannotStart("JUPYTERHUB_SERVICE_URL has to name a port.")
     base = environment["JUPYTERHUB_SERVICE_PREFIX"]
-    settings = replace(_settings(key, environment), base=base)
+    settings = _with_origins(_settings(key, environment), options.cors)
+    settings = replace(settings, base=base)
 
     def work(worker: Worker) -> None:
         running.run(settings, worker.plain, besides=_besides(worker))
@@ -256,7 +265,10 @@ def _beside_kernel(environment: Mapping[str, str]) -> None:
         sys.stdout.flush()
 
     # A notebook's page has another port, and perhaps another name, than these tiles.
-    settings = replace(_settings(key, environment), resource_policy="cross-origin")
+    settings = _with_origins(
+        _settings(key, environment), environment.get("THEATRUM_TILE_CORS", "")
+    )
+    settings = replace(settings, resource_policy="cross-origin")
     running.run(settings, sockets, signals=(signal.SIGTERM,), started=started)
 
 
@@ -280,13 +292,19 @@ def _settings(key: bytes, environment: Mapping[str, str]) -> TileSettings:
         if not size.isdecimal():
             raise CannotStart("THEATRUM_TILE_CACHE_BYTES must be a number of bytes.")
         settings = replace(settings, cache_bytes=int(size))
-    origins = environment.get("THEATRUM_TILE_CORS", "").split()
-    if origins:
-        # Whoever may read a tile may also show it.
-        settings = replace(
-            settings, cors_origins=tuple(origins), resource_policy="cross-origin"
-        )
     return settings
+
+
+def _with_origins(settings: TileSettings, text: str) -> TileSettings:
+    """Settings for pages of the origins that `text` lists; raises CannotStart."""
+    try:
+        origins = cross_origin.parse_origins(text)
+    except ValueError as error:
+        raise CannotStart(f"--cors (THEATRUM_TILE_CORS): {error}.") from error
+    if not origins:
+        return settings
+    # Whoever may read a tile may also show it.
+    return replace(settings, cors_origins=origins, resource_policy="cross-origin")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import zarr
 
 from tests import stacks
 from tests.tile_server.conftest import Server, serve
@@ -16,13 +17,11 @@ from tile_server.service import TileSettings
 from tile_server.versions import file_version
 
 _SPEC = stacks.StackSpec(width=300, height=200, channels=1, depths=1, levels=1)
-# Without compression a changed byte is a changed number.
-_PLAIN = {"compressors": None}
 
 
 @pytest.fixture
 def group(tmp_path: Path) -> Path:
-    return stacks.write_zarr(tmp_path / "cells.ome.zarr", _SPEC, **_PLAIN)
+    return stacks.write_zarr(tmp_path / "cells.ome.zarr", _SPEC)
 
 
 def chunks(group: Path) -> list[Path]:
@@ -72,7 +71,7 @@ def test_a_huge_group_is_looked_at_within_bounds(
     for number in range(20):
         (folder / f"more{number}").write_bytes(b"x")
     looks: list[str] = []
-    line = versions._line  # noqa: SLF001 - counted, not replaced
+    line = versions._line
 
     def counted(name: str, status: os.stat_result) -> str:
         looks.append(name)
@@ -80,7 +79,7 @@ def test_a_huge_group_is_looked_at_within_bounds(
 
     monkeypatch.setattr(versions, "_line", counted)
     before = file_version(group)
-    assert len(looks) <= 6 + len(versions._METADATA)  # noqa: SLF001
+    assert len(looks) <= 6 + len(versions._METADATA)
     # What is not looked at one by one is still seen to come.
     (folder / "one more").write_bytes(b"x")
     assert file_version(group) != before
@@ -102,11 +101,9 @@ def test_no_stale_pixels_are_served_after_a_chunk_was_overwritten(
 ) -> None:
     before = watchful.seal(group)
     stale = watchful.get(before, "zarr/0/0/0/0/0/0").content
-    written = stacks.write_zarr(group.parent / "other.ome.zarr", _SPEC, **_PLAIN)
-    for chunk in chunks(written):
-        body = bytes(255 - one for one in chunk.read_bytes())
-        chunk.write_bytes(body)
-    shutil.copytree(written, group, dirs_exist_ok=True)
+    numbers = zarr.open_group(group, mode="r+")["s0"]
+    assert isinstance(numbers, zarr.Array)
+    numbers[:] = 7
     gone = watchful.get(before, "zarr/0/0/0/0/0/0")
     assert gone.status_code == 410
     assert gone.json()["type"].endswith(":slide-replaced")
