@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from theatrum.deidentify.command import deidentify
 
 from hub import system_accounts
 from hub.home import Home
@@ -26,6 +27,7 @@ images = typer.Typer(help="Register images.", no_args_is_help=True)
 collections = typer.Typer(help="Say who may see images.", no_args_is_help=True)
 app.add_typer(images, name="images")
 app.add_typer(collections, name="collections")
+app.command("deidentify")(deidentify)
 
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)

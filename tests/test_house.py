@@ -68,7 +68,8 @@ def test_imports_point_one_way() -> None:
         "hub": {"hub"},
         "tile_server": {"tile_server", "hub"},
         "tile_server/readers": {"tile_server"},
-        "services": {"services", "hub", "tile_server"},
+        # Of the notebook library only what the next test names.
+        "services": {"services", "hub", "tile_server", "theatrum"},
         "extensions/theatrum": {"theatrum", "tile_server"},
     }
     ours = {"hub", "tile_server", "services", "theatrum", "jupyterhub_config"}
@@ -81,6 +82,18 @@ def test_imports_point_one_way() -> None:
         if "jupyter" not in file.relative_to(ROOT).parts
         for name in pattern.findall(file.read_text())
         if name in ours - names
+    ]
+    assert wrong == []
+
+
+def test_services_import_only_what_is_shared_of_the_notebook_library() -> None:
+    shared = re.compile(r"theatrum\.(node|nodes|deidentify)\b")
+    pattern = re.compile(r"^\s*(?:from|import) (theatrum[\w.]*)", re.MULTILINE)
+    wrong = [
+        f"{file.relative_to(ROOT)} imports {name}"
+        for file in (ROOT / "services").rglob("*.py")
+        for name in pattern.findall(file.read_text())
+        if not shared.match(name)
     ]
     assert wrong == []
 

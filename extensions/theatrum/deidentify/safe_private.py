@@ -1,0 +1,70 @@
+"""Private attributes that are known to hold no identity, by creator and element.
+
+The list is PS3.15 table E.3.10-1 as `data/safe_private.json`, and what the profile
+adds. A block of private elements is claimed by its creator (PS3.5 7.8.1), so the same
+attribute has another tag in another file; it is looked up by creator, group and the
+last two digits of its element.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Final
+
+from theatrum.deidentify.elements import Element
+from theatrum.deidentify.profile import Profile, SafePrivate
+from theatrum.deidentify.rules import TEXT_VRS, load_data
+from theatrum.deidentify.values import fits
+
+_BLOCKS: Final = range(0x10, 0x100)
+
+
+@dataclass(frozen=True)
+class SafeList:
+    """VRs of the attributes that may stay, by (creator, group, low byte)."""
+
+    vrs: dict[tuple[str, int, int], str]
+
+    @classmethod
+    def of(cls, profile: Profile) -> SafeList:
+        """The shipped list and the profile's own."""
+        shipped = [
+            SafePrivate.model_validate(row)
+            for row in load_data("safe_private.json")["attributes"]
+        ]
+        return cls(
+            {
+                (row.creator, int(row.group, 16), int(row.element, 16)): row.vr
+                for row in [*shipped, *profile.safe_private]
+            }
+        )
+
+    def safe_of(self, elements: Iterable[Element]) -> list[Element]:
+        """The safe private elements of a data set, with the creators they need.
+
+        Elements of VR UN get the VR of the list. A value that cannot be one of its VR
+        goes; text stays text, for the caller to scrub.
+        """
+        creators: dict[tuple[int, int], Element] = {}
+        needed: dict[int, Element] = {}
+        safe: list[Element] = []
+        for element in elements:
+            group, number = element.tag >> 16, element.tag & 0xFFFF
+            if not group & 1:
+                continue
+            if number in _BLOCKS:
+                creators[group, number] = element
+                continue
+            creator = creators.get((group, number >> 8))
+            if creator is None or element.items is not None or element.fragments:
+                continue
+            name = creator.value.decode("latin-1").strip(" \0")
+            vr = self.vrs.get((name, group, number & 0xFF))
+            if vr is None or element.vr not in (vr, "UN", ""):
+                continue
+            if vr not in TEXT_VRS and not fits(element, vr):
+                continue
+            needed[creator.tag] = creator
+            safe.append(replace(element, vr=vr if element.vr else ""))
+        return [*needed.values(), *safe]
