@@ -28,8 +28,8 @@ from theatrum.node.ports import TYPES, Port, signature_of
 P = ParamSpec("P")
 R = TypeVar("R")
 
-Numbers = Mapping[str, float | int]
-"""Numbers of a result by the names of its outputs."""
+Numbers = Mapping[str, float | int | None]
+"""Numbers of a result by the names of its outputs; None is as good as left out."""
 
 Recount = Callable[[Marks, Numbers], Numbers]
 Press = Callable[[Marks, Numbers], "Pressed | Numbers"]

@@ -53,8 +53,15 @@ def amounts(pixels: Pixels, stains: StainSet) -> tuple[Amounts, Amounts]:
     takes what neither of them explains.
     """
     inverse = np.linalg.inv(_matrix(stains)).astype(np.float32)
-    found = np.maximum(densities(pixels) @ inverse, 0)
-    return found[..., 0], found[..., 1]
+    found: list[Amounts] = []
+    for stain in (0, 1):
+        # Colour by colour: a matrix product may round otherwise in another shape, and
+        # so let a result depend on the tile.
+        total = (_DENSITY * inverse[0, stain])[pixels[..., 0]]
+        total += (_DENSITY * inverse[1, stain])[pixels[..., 1]]
+        total += (_DENSITY * inverse[2, stain])[pixels[..., 2]]
+        found.append(np.maximum(total, 0, out=total))
+    return found[0], found[1]
 
 
 def colour(first: float, second: float, stains: StainSet) -> tuple[int, int, int]:

@@ -26,6 +26,7 @@ from pydantic import Field
 from theatrum.node import Context, Image, Measure, Polygon, Resources, node
 from theatrum.node.pixels import Pixels
 from theatrum.nodes.outlines import outlines, simplified
+from theatrum.nodes.pieces import otsu, smaller_pieces
 from theatrum.nodes.raster import TILE, Mask, Raster, raster_at
 
 MOST_PIXELS = 2**24
@@ -174,17 +175,6 @@ def learned(pixels: Pixels) -> TissueRule:
     return TissueRule(rule.glass, bounded)
 
 
-def otsu(histogram: npt.NDArray[np.int64]) -> int:
-    """Return the last bin of the lower class, so that the classes differ most."""
-    bins = np.arange(len(histogram))
-    below = np.cumsum(histogram).astype(np.float64)
-    sums = np.cumsum(histogram * bins).astype(np.float64)
-    above = below[-1] - below
-    with np.errstate(divide="ignore", invalid="ignore"):
-        between = below * above * (sums / below - (sums[-1] - sums) / above) ** 2
-    return int(np.argmax(np.nan_to_num(between)))
-
-
 def tissue_mask(
     pixels: Pixels,
     rule: TissueRule,
@@ -208,24 +198,10 @@ def tissue_mask(
     inner = slice(disk.shape[0], -disk.shape[0])
     mask = padded[inner, inner]
     pixel_mm2 = (mpp / 1000) ** 2
-    holes = _smaller(~mask, hole_mm2 / pixel_mm2, touching_edge=False)
+    holes = smaller_pieces(~mask, hole_mm2 / pixel_mm2, touching_edge=False)
     mask = mask | holes
-    mask &= ~_smaller(mask, smallest_mm2 / pixel_mm2, touching_edge=True)
+    mask &= ~smaller_pieces(mask, smallest_mm2 / pixel_mm2, touching_edge=True)
     found: Mask = mask
-    return found
-
-
-def _smaller(mask: Mask, pixels: float, *, touching_edge: bool) -> Mask:
-    """Return the pieces of fewer pixels; at will only those that touch no edge."""
-    from scipy import ndimage
-
-    labels, count = ndimage.label(mask)
-    small = np.bincount(labels.ravel(), minlength=count + 1) < pixels
-    small[0] = False
-    if not touching_edge:
-        for edge in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
-            small[edge] = False
-    found: Mask = small[labels]
     return found
 
 
