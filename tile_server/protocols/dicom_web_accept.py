@@ -75,7 +75,8 @@ def wishes(accept: str) -> list[Wish]:
     """The media ranges of an Accept header, most wanted first; "" accepts all."""
     weighed = []
     for element in _ELEMENT.findall(accept)[:_MOST_RANGES]:
-        media, *rest = (part.strip() for part in _PARAMETER.findall(element))
+        media, _, _ = element.partition(";")
+        media, rest = media.strip(), _PARAMETER.findall(element)[1:]
         parameters = dict(_pair(part) for part in rest)
         weight = _weight(parameters.get("q", "1"))
         if not media or weight <= 0:

@@ -1,8 +1,8 @@
 """The header of a slide that is no DICOM file: VL Whole Slide Microscopy Image.
 
 It follows PS3.3 A.32.8. What the slide does not say is empty where the standard lets it
-be, and left out where nothing true could stand there: the pixel spacing of a slide
-without one, the ICC profile of a slide without one.
+be, and left out where nothing true could stand there: the spacing of a photograph of
+the label, the ICC profile of a slide without one.
 """
 
 from __future__ import annotations

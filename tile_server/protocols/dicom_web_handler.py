@@ -1,9 +1,4 @@
-"""What the DICOMweb answers share: whose slide it is, its study, addresses, and pages
-of other origins.
-
-A page that asks for `multipart/related; type="image/jpeg"` is asked back by its browser
-first (a preflight): the quotes are no plain header for CORS.
-"""
+"""What the DICOMweb answers share: whose slide it is, its study, and addresses."""
 
 from __future__ import annotations
 
@@ -50,21 +45,9 @@ class Studies:
 class DicomHandler(Handler):
     """The base of the DICOMweb handlers."""
 
-    SUPPORTED_METHODS = ("GET", "HEAD", "OPTIONS")
-
     def initialize(self, identify: Identify, studies: Studies) -> None:
         self._identify = identify
         self._studies = studies
-
-    def options(self, *args: str) -> None:  # noqa: ARG002
-        """Which requests a page of another origin may send."""
-        self.set_header("Allow", ", ".join(self.SUPPORTED_METHODS))
-        if self._headers.get("Access-Control-Allow-Origin"):
-            self.set_header("Access-Control-Allow-Methods", "GET, HEAD")
-            self.set_header("Access-Control-Allow-Headers", "Accept, If-None-Match")
-            self.set_header("Access-Control-Max-Age", "600")
-        self.set_status(204)
-        self.finish()
 
     @asynccontextmanager
     async def opened(self, identifier: str) -> AsyncIterator[tuple[OpenedSlide, Study]]:
@@ -94,7 +77,7 @@ class DicomHandler(Handler):
 
     def wanted(self) -> list[Wish]:
         """What the visitor accepts: the query's word, else the header's."""
-        self.add_header("Vary", "Accept")
+        self.vary("Accept")
         said = self.get_query_argument("accept", None)
         if said is None:
             said = ", ".join(self.request.headers.get_list("Accept"))

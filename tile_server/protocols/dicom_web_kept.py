@@ -15,6 +15,7 @@ import struct
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
 
 from tile_server.protocols.dicom_web_naming import pseudonym, sound_uid
@@ -109,6 +110,17 @@ TAGS = {_tag(keyword): keyword for keyword in KEPT}
 _CONTENT = _tag("SpecimenPreparationStepContentItemSequence")
 
 
+def _is_sound(value: object) -> bool:
+    """False for text with control characters in it.
+
+    A wrong length makes a value run on into its neighbours, which can be names.
+    """
+    values = [value] if isinstance(value, str) else value
+    if not isinstance(values, list | MultiValue):
+        return True
+    return all(one.isprintable() for one in values if isinstance(one, str))
+
+
 def kept(dataset: Dataset) -> Dataset:
     """The attributes on the list, in items of sequences too; shares the values.
 
@@ -121,6 +133,8 @@ def kept(dataset: Dataset) -> Dataset:
         try:
             element = dataset[tag]
             if str(element.VR) not in dictionary_VR(tag).split(" or "):
+                continue
+            if not _is_sound(element.value):
                 continue
             if element.VR == "SQ":
                 items = [kept(item) for item in element.value]
@@ -157,6 +171,8 @@ def without_identity(dataset: Dataset, series: str) -> Dataset:
     for specimen in left.get("SpecimenDescriptionSequence") or ():
         specimen.SpecimenIdentifier = name
         specimen.IssuerOfTheSpecimenIdentifierSequence = Sequence()
+    if "LABEL" in list(left.get("ImageType") or ()):
+        left.LabelText = left.BarcodeValue = ""
     if not left.get("Modality"):
         left.Modality = "SM"
     return left

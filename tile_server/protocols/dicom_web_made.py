@@ -26,6 +26,7 @@ from tile_server.protocols.dicom_web_dataset import Shape, header
 from tile_server.protocols.dicom_web_naming import JPEG_BASELINE
 from tile_server.protocols.dicom_web_study import Frame, Study
 from tile_server.pyramid import JPEG, Pyramid
+from tile_server.readers.protocol import SlideFacts
 from tile_server.readers.rendering import Rendered
 from tile_server.view import associated_names
 
@@ -119,9 +120,8 @@ def made_study(pyramid: Pyramid, version: str, *, label: bool) -> Study:
         if picture is None:
             continue
         number = len(levels) + 1 + list(_KINDS).index(name)
-        told = header(
-            version, facts, _picture_shape(name, number, picture), fluorescence=False
-        )
+        shape = _picture_shape(pyramid, name, number, picture)
+        told = header(version, facts, shape, fluorescence=False)
         pictures.append(PictureInstance(told, name))
     first = levels[0].header
     return Study(
@@ -144,10 +144,8 @@ def _shape(pyramid: Pyramid, rung: Rung) -> tuple[Shape, bool]:
     photometric, ratio = "YBR_FULL_422", _USUAL_RATIO
     if passes and rung.level is not None:
         photometric, ratio = _coding(pyramid, rung.level, (columns, rows))
-    spacing = None
-    if facts.mpp_x is not None and facts.mpp_y is not None:
-        step = rung.downsample / 1000
-        spacing = facts.mpp_x * step, facts.mpp_y * step
+    across, down = _spacing_mm(facts)
+    step = rung.downsample
     shape = Shape(
         kind="VOLUME",
         number=rung.k + 1,
@@ -159,9 +157,20 @@ def _shape(pyramid: Pyramid, rung: Rung) -> tuple[Shape, bool]:
         frames=columns * rows,
         photometric=photometric,
         ratio=ratio,
-        spacing_mm=spacing,
+        spacing_mm=(across * step, down * step),
     )
     return shape, passes
+
+
+def _spacing_mm(facts: SlideFacts) -> tuple[float, float]:
+    """Millimetres per level-0 pixel, across and down.
+
+    Viewers open nothing without it. Where the slide does not say, a pixel is called a
+    millimetre: nobody takes that for a measurement, and lengths still count pixels.
+    """
+    if facts.mpp_x is None or facts.mpp_y is None:
+        return 1.0, 1.0
+    return facts.mpp_x / 1000, facts.mpp_y / 1000
 
 
 def _coding(pyramid: Pyramid, level: int, grid: tuple[int, int]) -> tuple[str, float]:
@@ -195,8 +204,13 @@ def _picture(pyramid: Pyramid, name: str) -> Pixels | None:
     return picture if fits else None
 
 
-def _picture_shape(name: str, number: int, picture: Pixels) -> Shape:
+def _picture_shape(pyramid: Pyramid, name: str, number: int, picture: Pixels) -> Shape:
     height, width = picture.shape[:2]
+    spacing = None
+    if name == "thumbnail":
+        full = pyramid.ladder.rungs[0]
+        across, down = _spacing_mm(pyramid.reader.facts)
+        spacing = across * full.width / width, down * full.height / height
     return Shape(
         kind=_KINDS[name],
         number=number,
@@ -208,7 +222,7 @@ def _picture_shape(name: str, number: int, picture: Pixels) -> Shape:
         frames=1,
         photometric="YBR_FULL_422",
         ratio=_USUAL_RATIO,
-        spacing_mm=None,
+        spacing_mm=spacing,
     )
 
 

@@ -24,6 +24,7 @@ from tile_server.protocols.dicom_web_kept import (
 from tile_server.protocols.dicom_web_naming import IMPLICIT, PLAIN, sound_uid
 from tile_server.protocols.dicom_web_study import Frame, Study
 from tile_server.pyramid import Pyramid
+from tile_server.readers.dicom_files import Instance
 from tile_server.readers.dicom_frames import joined
 from tile_server.readers.dicom_matrix import Matrix
 from tile_server.readers.dicom_pixels import decode
@@ -136,8 +137,18 @@ def _header(matrix: Matrix, number: int, uid: str, *, per_frame: bool) -> Datase
         kind = type(error).__name__
         raise UnreadableSlide(f"{path.name} has a damaged header ({kind}).") from error
     header.SOPInstanceUID = uid
-    header.NumberOfFrames = matrix.instances[number].frames
+    _complete(header, matrix.instances[number])
     return header
+
+
+def _complete(header: Dataset, instance: Instance) -> None:
+    """Add what viewers cannot do without and some writers leave out."""
+    header.NumberOfFrames = instance.frames
+    if instance.spacing_mm is None or header.get("ImagedVolumeWidth"):
+        return
+    across, down = instance.spacing_mm
+    header.ImagedVolumeWidth = instance.width * across
+    header.ImagedVolumeHeight = instance.height * down
 
 
 def _read(path: Path, matrix: Matrix, number: int, names: list[str]) -> Dataset:
