@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
+from tornado.routing import URLSpec
 
 from tests import slides
 from tile_server import running, tokens
@@ -69,9 +70,12 @@ def server() -> Iterator[Server]:
 
 
 def serve(
-    settings: TileSettings, *, besides: running.Besides | None = None
+    settings: TileSettings,
+    *,
+    besides: running.Besides | None = None,
+    routes: Sequence[URLSpec] = (),
 ) -> Iterator[Server]:
-    """Run a service while the generator is held."""
+    """Run a service, with further `routes`, while the generator is held."""
     sockets = running.listen(0)
     started = threading.Event()
     stops: list[Callable[[], None]] = []
@@ -83,7 +87,12 @@ def serve(
     thread = threading.Thread(
         target=running.run,
         args=(settings, sockets),
-        kwargs={"signals": (), "started": on_start, "besides": besides},
+        kwargs={
+            "signals": (),
+            "started": on_start,
+            "besides": besides,
+            "routes": routes,
+        },
     )
     thread.start()
     assert started.wait(10)

@@ -52,7 +52,8 @@ class Handover(httputil.HTTPConnection):
         request = self._request
         headers = httputil.HTTPHeaders()
         for name, text in request.headers:
-            headers.add(name.decode("latin-1"), text.decode("latin-1"))
+            # The parser leaves the white space after a value, which is no part of it.
+            headers.add(name.decode("latin-1"), text.decode("latin-1").strip(" \t"))
         start = httputil.RequestStartLine(
             request.method.decode("latin-1"),
             request.target.decode("latin-1"),

@@ -86,9 +86,9 @@ class Request:
             if lower == b"host":
                 hosts += 1
             elif lower == b"if-none-match":
-                self.matches.append(text)
+                self.matches.append(text.strip())
             elif lower == b"origin":
-                self.origin = text
+                self.origin = text.strip()
             elif lower == b"transfer-encoding" or text.strip(b"0"):
                 self.refusal = BODY
         if size > limits.head_bytes or len(self.headers) > limits.headers:
