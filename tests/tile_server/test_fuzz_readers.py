@@ -5,13 +5,15 @@ The `long` test does the same with many more cases.
 
 from __future__ import annotations
 
+import os
 import random
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,6 +23,7 @@ from tests.tile_server.conftest import SPECS
 from tile_server import jpeg_streams
 from tile_server.errors import DamagedTile, TileServerError, UnreadableSlide
 from tile_server.ladder import build
+from tile_server.probing import Prober, ProbeSettings
 from tile_server.pyramid import Pyramid
 from tile_server.readers import open_slide
 from tile_server.readers.dicom_frames import find_frames, read_frame
@@ -28,13 +31,26 @@ from tile_server.readers.dicom_pixels import jpeg_2000_size, jpeg_ls_size
 from tile_server.readers.tiff_codecs import NAMES, TileCoding, decode
 
 _SLOW_S = 5.0
+_CASES = int(os.environ.get("FUZZ_CASES", "7000"))
 _SMALL = {"width": 200, "height": 150, "downsamples": (1,)}
 
 
-def look_at(path: Path) -> None:
-    """Open a file and read some of it, as the service would."""
+@pytest.fixture(scope="module")
+def prober() -> Iterator[Prober]:
+    with Prober(ProbeSettings(workers=1, seconds=_SLOW_S)) as started:
+        started.warm_up()
+        yield started
+
+
+def look_at(path: Path, prober: Prober) -> None:
+    """Open a file and read some of it, as the service does: in a worker first.
+
+    A file that ends the worker is refused; one that ended this process would end the
+    test.
+    """
     started = time.monotonic()
     try:
+        prober.probe(path, f"{started}")
         with open_slide(path) as reader:
             build(reader.levels)
             pyramid = Pyramid(reader)
@@ -91,31 +107,46 @@ KINDS = [
 ]
 
 
-def shake(tmp_path: Path, name: str, cases: int, seed: int) -> None:
+def shake(tmp_path: Path, prober: Prober, name: str, cases: int, seed: int) -> None:
     path = write_one(tmp_path / "slide", name)
     whole = path.read_bytes()
     for case in range(cases):
         chance = random.Random(f"{name} {seed} {case}")  # noqa: S311 - no secret
         path.write_bytes(damaged(whole, chance))
         try:
-            look_at(path)
+            look_at(path, prober)
         except BaseException as error:
             error.add_note(f"{name}, seed {seed}, case {case}")
             raise
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_a_damaged_file_is_refused_or_served(tmp_path: Path, name: str) -> None:
-    shake(tmp_path, name, cases=25, seed=0)
+def test_a_damaged_file_is_refused_or_served(
+    tmp_path: Path, prober: Prober, name: str
+) -> None:
+    shake(tmp_path, prober, name, cases=25, seed=0)
 
 
 @pytest.mark.fuzz
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", KINDS)
 def test_thousands_of_damaged_files_are_refused_or_served(
-    tmp_path: Path, name: str
+    tmp_path: Path, prober: Prober, name: str
 ) -> None:
-    shake(tmp_path, name, cases=7000, seed=1)
+    shake(tmp_path, prober, name, cases=_CASES, seed=1)
+
+
+def test_a_tile_that_no_memory_holds_does_not_end_the_service(
+    tmp_path: Path, prober: Prober
+) -> None:
+    path = write_one(tmp_path / "slide", "deflate")
+    with tifffile.TiffFile(path, mode="r+") as tiff:
+        tiff.pages[0].tags["TileLength"].overwrite(2_130_706_560)
+    with pytest.raises(UnreadableSlide, match="tiles of 128 x 2.*pixels"):
+        prober.probe(path, "1")
+    # It is refused for what it says, and no worker falls any more.
+    with pytest.raises(UnreadableSlide, match="tiles of 128 x 2.*pixels"):
+        open_slide(path)
 
 
 @given(st.binary(max_size=300))

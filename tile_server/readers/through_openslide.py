@@ -56,6 +56,10 @@ class OpenSlideReader:
             self._downsamples = tuple(slide.level_downsamples)
             self._facts = _facts(slide, self.properties)
             sizes = slide.level_dimensions
+            _refuse_absurd_tiles(path, self.properties)
+        except UnreadableSlide:
+            slide.close()
+            raise
         except (openslide.OpenSlideError, KeyError) as error:
             # A KeyError comes from a property without a value, in a damaged file.
             slide.close()
@@ -206,6 +210,23 @@ def _facts(slide: openslide.OpenSlide, properties: Mapping[str, str]) -> SlideFa
         series=properties.get("dicom.SeriesInstanceUID", ""),
         profile=_profile(slide, properties),
     )
+
+
+def _refuse_absurd_tiles(path: Path, properties: Mapping[str, str]) -> None:
+    """Raise UnreadableSlide for a tile that openslide could not hold in memory.
+
+    It takes the memory of a whole tile when it decodes one, believing the header, and
+    ends the process where there is not so much.
+    """
+    for number in range(int(_number(properties.get("openslide.level-count")) or 0)):
+        width, height = (
+            _number(properties.get(f"openslide.level[{number}].tile-{side}")) or 0
+            for side in ("width", "height")
+        )
+        if width * height > MOST_WHOLE_PIXELS:
+            raise UnreadableSlide(
+                f"{path.name} says that it has tiles of {width:g} x {height:g} pixels."
+            )
 
 
 def _profile(slide: openslide.OpenSlide, properties: Mapping[str, str]) -> bytes | None:
