@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +14,10 @@ from PIL import Image
 
 from tests import slides, stacks
 from tile_server.errors import TileServerError
+from tile_server.probing import Prober, ProbeSettings
 from tile_server.readers import open_slide
 
+_CASES = int(os.environ.get("FUZZ_CASES", "10000"))
 _SMALL = stacks.StackSpec(width=90, height=70, channels=2, depths=2, levels=2)
 _FLAT = replace(_SMALL, channels=1, levels=1, dtype="int16")
 _PICTURE = Image.fromarray(slides.picture(90, 70))
@@ -61,10 +64,21 @@ def changed(whole: bytes, chance: random.Random) -> bytes:
     return bytes(file) or b"\0"
 
 
-def _look(path: Path) -> None:
-    """Open and read; what is wrong is said with the file's name alone."""
+@pytest.fixture(scope="module")
+def prober() -> Iterator[Prober]:
+    with Prober(ProbeSettings(workers=1)) as started:
+        started.warm_up()
+        yield started
+
+
+def _look(path: Path, prober: Prober, case: int) -> None:
+    """Open in a worker and here, as the service does, and read.
+
+    What is wrong is said with the file's name alone.
+    """
     said = ""
     try:
+        prober.probe(path, str(case))
         with open_slide(path) as reader:
             for number in range(len(reader.levels)):
                 assert reader.read(number, 0, 0, (40, 30)).dtype == np.uint8
@@ -74,23 +88,25 @@ def _look(path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", _WRITERS)
-def test_changed_bytes_are_served_or_refused(tmp_path: Path, name: str) -> None:
-    _fuzz(tmp_path, name, seed=1, cases=40)
+def test_changed_bytes_are_served_or_refused(
+    tmp_path: Path, prober: Prober, name: str
+) -> None:
+    _fuzz(tmp_path, prober, name, seed=1, cases=40)
 
 
 @pytest.mark.fuzz
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", _WRITERS)
 def test_very_many_changed_bytes_are_served_or_refused(
-    tmp_path: Path, name: str
+    tmp_path: Path, prober: Prober, name: str
 ) -> None:
-    _fuzz(tmp_path, name, seed=2, cases=10_000)
+    _fuzz(tmp_path, prober, name, seed=2, cases=_CASES)
 
 
-def _fuzz(folder: Path, name: str, *, seed: int, cases: int) -> None:
+def _fuzz(folder: Path, prober: Prober, name: str, *, seed: int, cases: int) -> None:
     path = _WRITERS[name](folder / name)
     whole = path.read_bytes()
     chance = random.Random(seed)  # noqa: S311 - the same cases every time are wanted
-    for _ in range(cases):
+    for case in range(cases):
         path.write_bytes(changed(whole, chance))
-        _look(path)
+        _look(path, prober, case)
