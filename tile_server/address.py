@@ -21,3 +21,8 @@ def slide_url(base: str, token: str) -> str:
 def tiles_url(base: str, token: str) -> str:
     """The template of a tile's address, with `{z}`, `{x}` and `{y}` to fill in."""
     return slide_url(base, token) + "{z}/{x}/{y}"
+
+
+def dicom_web_url(base: str, token: str) -> str:
+    """The address that DICOMweb clients take for the service; no slash at its end."""
+    return f"{normal_base(base)}dicomweb/{token}"

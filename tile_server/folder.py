@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 from tornado import web
 from tornado.routing import URLSpec
 
-from tile_server.address import slide_url, tiles_url
+from tile_server.address import dicom_web_url, slide_url, tiles_url
 from tile_server.errors import TileServerError
 from tile_server.handlers import Handler
 from tile_server.probing import Finding, Prober
@@ -215,6 +215,7 @@ class _FolderHandler(Handler):
                 "version": image.version,
                 "tiles": tiles_url(settings.base, token),
                 "thumbnail": slide_url(settings.base, token) + "thumbnail",
+                "dicomweb": dicom_web_url(settings.base, token),
                 "expires": datetime.fromtimestamp(ends, UTC).isoformat(),
             }
             listed.append(image.view | address)

@@ -163,6 +163,17 @@ def test_more_attributes_are_told_where_they_are_asked_for(
         assert key("OpticalPathSequence") in first
 
 
+def test_long_values_of_any_result_are_found_at_their_address(
+    service: Service, tmp_path: Path
+) -> None:
+    profile = bytes(36) + b"acsp" + bytes(range(250)) * 40
+    path = write_dicom_slide(tmp_path, DicomSpec(profile=profile), label=False)
+    for level in ("studies", "series", "instances"):
+        (first, *_) = found(service, path, f"/{level}?includefield=all")
+        told = first[key("OpticalPathSequence")]["Value"][0][key("ICCProfile")]
+        assert service.get(told["BulkDataURI"]).status_code == 200
+
+
 def test_matching_by_sound_is_refused_in_a_warning(
     service: Service, slide: Path
 ) -> None:

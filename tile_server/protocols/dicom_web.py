@@ -97,8 +97,7 @@ class _SearchHandler(DicomHandler):
             self.set_status(204)
             self.finish()
             return
-        self.set_header("Content-Type", MEDIA_TYPE)
-        self.finish(document([model(one, str(one.RetrieveURL)) for one in found]))
+        self.give_json([model(one, address) for one, address in found], MEDIA_TYPE)
 
     def _warn(self, text: str) -> None:
         self.add_header("Warning", f'299 {self.request.host}: "{text}"')

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from urllib.parse import quote
 
-from tile_server.address import normal_base
+from tile_server.address import dicom_web_url
 from tile_server.errors import BadToken
 from tile_server.handlers import Handler
 from tile_server.protocols.dicom_web_accept import (
@@ -95,9 +95,9 @@ class DicomHandler(Handler):
         scheme = forwarded.split(",")[0].strip().lower()
         if scheme not in ("http", "https"):
             scheme = self.request.protocol
-        base = normal_base(self.service.settings.base)
-        path = f"{base}dicomweb/{quote(identifier, '')}/studies"
-        return f"{scheme}://{self.request.host}{path}"
+        base = self.service.settings.base
+        path = dicom_web_url(base, quote(identifier, ""))
+        return f"{scheme}://{self.request.host}{path}/studies"
 
 
 def study_of(pyramid: Pyramid, version: str, *, label: bool) -> Study:

@@ -79,6 +79,7 @@ class FramesHandler(DicomHandler):
             frames = await self.while_wanted(
                 self._frames(slide, found, numbers, choice.offer)
             )
+        self.add_header("Server-Timing", self.kind)
         if not choice.multipart:
             self.set_header("Content-Type", choice.offer.content_type)
             self.finish(frames[0])

@@ -110,10 +110,11 @@ def parse(arguments: Sequence[tuple[str, str]]) -> Query:
 
 def search(
     study: Study, query: Query, level: str, place: tuple[str | None, str | None, str]
-) -> tuple[list[Dataset], int]:
+) -> tuple[list[tuple[Dataset, str]], int]:
     """The results at a level, and how many there are without limit and offset.
 
-    `place` is the study and series of the address, and the address of the studies.
+    Each comes with the address of the instance that its values are of. `place` is the
+    study and series of the address, and the address of the studies.
     """
     in_study, in_series, home = place
     if in_study not in (None, study.uid) or in_series not in (None, study.series):
@@ -129,11 +130,12 @@ def search(
     address = f"{home}/{study.uid}"
     results = []
     for one in found[query.offset : query.offset + query.limit]:
+        instance = str(one.RetrieveURL)
         if level == STUDY:
             one.RetrieveURL = address
         elif level == SERIES:
             one.RetrieveURL = f"{address}/series/{study.series}"
-        results.append(_told(one, query, level))
+        results.append((_told(one, query, level), instance))
     return results, len(found)
 
 
