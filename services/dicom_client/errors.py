@@ -1,0 +1,97 @@
+"""What can go wrong in the segmentation client: one tree, and one table to HTTP status.
+
+What an engine or a peer does wrong decides what becomes of a job: a `Transient` error
+is tried again later, `Unauthorized` waits for an operator, `UnknownTask` means that
+the server lost the job, and the rest ends it. `code` is a short word for logs, pages
+and statistics; it never holds anything of a patient.
+"""
+
+from __future__ import annotations
+
+
+class DicomClientError(Exception):
+    """Base of all errors of this service."""
+
+    code = "error"
+
+
+class BadRequest(DicomClientError):
+    """What was sent makes no sense; nothing was changed."""
+
+    code = "request"
+
+
+class NoSuchThing(DicomClientError):
+    """There is no such series, job, template or rule, or it may not be seen."""
+
+    code = "unknown"
+
+
+class WrongState(DicomClientError):
+    """The series or job is in a state in which this cannot be done."""
+
+    code = "state"
+
+
+class EngineError(DicomClientError):
+    """The segmentation engine did not do what was asked."""
+
+    code = "engine"
+
+
+class Transient(EngineError):
+    """It may work later: no connection, a time-out, 408, 425, 429, 5xx."""
+
+    code = "unreachable"
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class Unauthorized(EngineError):
+    """The server refuses the token, and it could not be renewed."""
+
+    code = "token"
+
+
+class UnknownTask(EngineError):
+    """The server does not know the task (any more)."""
+
+    code = "lost"
+
+
+class NotReady(EngineError):
+    """The result is not there yet."""
+
+    code = "not-ready"
+
+
+class Refused(EngineError):
+    """The server refuses what was sent; sending it again does not help."""
+
+    code = "refused"
+
+
+class ServerFailed(EngineError):
+    """The server says that the segmentation failed."""
+
+    code = "server-failed"
+
+
+class BadDownload(EngineError):
+    """What was downloaded is not what the server said it would be."""
+
+    code = "checksum"
+
+
+STATUS: dict[type[Exception], tuple[int, str]] = {
+    BadRequest: (400, "Change the request as the detail says."),
+    NoSuchThing: (404, "Look at the list for what there is."),
+    WrongState: (409, "Look at the state again: it may have changed meanwhile."),
+    EngineError: (
+        502,
+        "Look at the segmentation server: the detail says what it said.",
+    ),
+}
+"""Which HTTP status, with which advice, answers each class (RFC 9457)."""
