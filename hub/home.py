@@ -79,6 +79,16 @@ class Home:
         return self.root / "homes"
 
     @property
+    def ia_api(self) -> Path:
+        """The IA-API service's database and key."""
+        return self.root / "ia_api"
+
+    @property
+    def phi(self) -> Path:
+        """Slides of patients while somebody works on them; nothing stays here."""
+        return self.root / "phi"
+
+    @property
     def logs(self) -> Path:
         return self.root / "logs"
 
@@ -104,6 +114,8 @@ class Home:
             self.exchange,
             self.dashboards,
             self.homes,
+            self.ia_api,
+            self.phi,
             self.logs,
         ):
             folder.mkdir(mode=0o700, exist_ok=True)

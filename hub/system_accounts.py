@@ -134,6 +134,8 @@ def prepare(home: Home, courses: Sequence[Course]) -> None:
         home.cache,
         home.exchange,
         home.dashboards,
+        home.ia_api,
+        home.phi,
     ):
         if folder.stat().st_uid == 0:
             give_tree(folder, services)

@@ -16,6 +16,7 @@ from theatrum.deidentify.command import deidentify
 from hub import system_accounts
 from hub.home import Home
 from hub.settings import Settings, SettingsError, load
+from services.ia_api.command import ia_api
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -27,6 +28,7 @@ images = typer.Typer(help="Register images.", no_args_is_help=True)
 collections = typer.Typer(help="Say who may see images.", no_args_is_help=True)
 app.add_typer(images, name="images")
 app.add_typer(collections, name="collections")
+app.add_typer(ia_api, name="ia-api")
 app.command("deidentify")(deidentify)
 
 console = Console(highlight=False)

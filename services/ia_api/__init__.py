@@ -1,0 +1,1 @@
+"""Sectra's Image Analysis API: nodes as apps behind the pathologist's right-click."""

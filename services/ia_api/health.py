@@ -1,0 +1,101 @@
+"""Live, ready and metrics of a process, on a port of their own.
+
+    /live      200 while the process answers at all
+    /ready     200 where it can work; else 503 with the reason
+    /metrics   for Prometheus
+
+The figures come from the database, so every process tells the same of the queue.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from services.ia_api.jobs import Figures
+
+log = logging.getLogger("theatrum.ia_api")
+
+Ready = Callable[[], str | None]
+"""Why a process cannot work now; None where it can."""
+
+
+class _Queue(Collector):
+    """The state of queue, workers and disks, read when it is asked for."""
+
+    def __init__(self, figures: Callable[[], Figures]) -> None:
+        self._figures = figures
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        now = self._figures()
+        jobs = GaugeMetricFamily(
+            "theatrum_ia_api_jobs", "Jobs by state", labels=["state"]
+        )
+        for state, count in now.jobs.items():
+            jobs.add_metric([state], count)
+        yield jobs
+        for name, text, value in (
+            ("oldest_queued_seconds", "How long the oldest job waits", now.oldest_s),
+            ("unclosed_jobs", "Ended jobs with a last word to say", now.unclosed),
+            ("workers", "Workers with a heartbeat", now.workers),
+            ("disk_used_bytes", "Taken by slides of running jobs", now.disk_used),
+            ("disk_free_bytes", "Free where slides are kept", now.disk_free),
+        ):
+            yield GaugeMetricFamily(f"theatrum_ia_api_{name}", text, value=value)
+
+
+@contextmanager
+def serving(
+    bind: str, port: int, ready: Ready, figures: Callable[[], Figures]
+) -> Iterator[None]:
+    """Answer on `port` meanwhile; 0 for not at all."""
+    if not port:
+        yield
+        return
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Queue(figures))
+    server = ThreadingHTTPServer((bind, port), _handler(ready, registry))
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, daemon=True, name="health")
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def _handler(ready: Ready, registry: CollectorRegistry) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, kind, body = self._answer()
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Cache-Control", "no-store")
+            self.end_headers()
+            self.wfile.write(body)
+
+        def _answer(self) -> tuple[int, str, bytes]:
+            if self.path == "/live":
+                return 200, "text/plain", b"live\n"
+            if self.path == "/ready":
+                reason = ready()
+                if reason is None:
+                    return 200, "text/plain", b"ready\n"
+                return 503, "text/plain", f"{reason}\n".encode()
+            if self.path == "/metrics":
+                return 200, "text/plain; version=0.0.4", generate_latest(registry)
+            return 404, "text/plain", b"live, ready and metrics are here\n"
+
+        def log_message(self, format: str, *args: object) -> None:
+            log.debug(format, *args)
+
+    return Handler

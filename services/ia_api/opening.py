@@ -1,0 +1,45 @@
+"""What both processes, web server and worker, open at their start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hub.home import Home
+from services.ia_api.apps import registered
+from services.ia_api.database import Database
+from services.ia_api.handlers import Service
+from services.ia_api.sealing import Sealer
+from services.ia_api.servers import Patience, Servers
+from services.ia_api.settings import ServiceSettings
+from services.ia_api.store import Store
+
+
+def folder_of(home: Path) -> Path:
+    """Where the service keeps its database and key."""
+    return Home(home).ia_api
+
+
+def phi_of(home: Path) -> Path:
+    """Where jobs keep slides while they run."""
+    return Home(home).phi / "ia_api"
+
+
+def open_service(
+    home: Path,
+    settings: ServiceSettings,
+    *,
+    database_url: str = "",
+    patience: Patience | None = None,
+    listed: bool = True,
+) -> Service:
+    """Open the database and all that hangs on it; BadSettings says what is wrong.
+
+    `listed`: callbacks are checked against `allow_callback`.
+    """
+    folder = folder_of(home)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    apps = registered(settings, home)
+    database = Database(database_url, folder)
+    store = Store(database, Sealer(folder / "token.key"), settings)
+    servers = Servers(settings, patience or Patience(), listed=listed)
+    return Service(settings, home, apps, store, servers)

@@ -1,0 +1,382 @@
+"""Requests become jobs, and people end them: each change one transaction.
+
+The row of a job is the truth; the durable queue only carries its id. What workers do
+with jobs is in `leases`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import ColumnElement, func, or_, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session, aliased
+
+from services.ia_api.database import Database
+from services.ia_api.errors import Busy, Unauthorized
+from services.ia_api.models import Alias, Job, Token, Tombstone, new_job_id
+from services.ia_api.sealing import Sealer, digest
+from services.ia_api.settings import ServiceSettings
+from services.ia_api.states import ACTIVE, State
+from services.ia_api.transitions import change, note, put
+from services.ia_api.transitions import get as get_job
+
+_Other = aliased(Job)
+
+
+@dataclass(frozen=True)
+class Request:
+    """A checked request for an analysis.
+
+    `stamp` tells equal work from other work; `mark` tells one request from another
+    where there is no cancellation token for it.
+    """
+
+    app: str
+    application_id: str
+    slide_id: str
+    callback_url: str
+    token: str
+    action: Literal["create", "newImageFiles"]
+    input: dict[str, Any]  # Any: JSON as it was sent
+    context: dict[str, Any]
+    cancellation_token: str | None
+    stamp: str
+    application_version: str
+    mark: str = ""
+
+    @property
+    def idem_key(self) -> str:
+        """Of the request (section 2.7); one without a token is like no other."""
+        if self.action == "newImageFiles":
+            mark = self.mark
+        else:
+            mark = self.cancellation_token or f"none {new_job_id()}"
+        return digest(*self._place, self.action, mark)
+
+    @property
+    def active_key(self) -> str:
+        return digest(*self._place, self.stamp)
+
+    @property
+    def _place(self) -> tuple[str, str, str]:
+        return self.callback_url, self.application_id, self.slide_id
+
+
+@dataclass(frozen=True)
+class Received:
+    """What became of a request."""
+
+    job: Job
+    how: Literal["new", "repeated", "attached"]
+    instead_of: Job | None = None
+    """The job that the new one superseded."""
+
+
+class Store:
+    """The jobs of one installation; safe to share between threads."""
+
+    def __init__(
+        self, database: Database, sealer: Sealer, settings: ServiceSettings
+    ) -> None:
+        self.database = database
+        self.settings = settings
+        self._sealer = sealer
+        self._waiting = (0.0, 0)
+
+    def ping(self) -> None:
+        """Raise what the driver raises where the database does not answer."""
+        with self.database.reading() as session:
+            session.execute(select(1))
+
+    # Requests
+
+    def receive(self, request: Request) -> Received:
+        """Note a request; what was asked before is found again. Raises Busy."""
+        if self._count_waiting() >= self.settings.queue_limit:
+            raise Busy("too many jobs wait already")
+        for _ in range(5):
+            try:
+                with self.database.writing() as session:
+                    return self._receive(session, request)
+            except IntegrityError:
+                # Another process noted the same at the same moment: now it is there.
+                continue
+        raise Busy("the same request comes in too many times at once")
+
+    def _receive(self, session: Session, request: Request) -> Received:
+        token_ref = self._keep_token(session, request)
+        known = self._by_idem_key(session, request.idem_key)
+        if known is not None:
+            return Received(known, "repeated")
+        active = session.scalar(select(Job).where(Job.active_key == request.active_key))
+        superseded = None
+        if active is not None:
+            if request.action == "newImageFiles":
+                self._attach(session, active, request)
+                return Received(active, "repeated")
+            # A job that nobody asked for has no result yet that could be answered.
+            if self.settings.on_repeat == "attach" and active.action == "create":
+                self._attach(session, active, request)
+                return Received(active, "attached")
+            change(session, active, "superseded")
+            superseded = active
+        now = time.time()
+        job = Job(
+            job_id=new_job_id(),
+            idem_key=request.idem_key,
+            active_key=request.active_key,
+            app=request.app,
+            application_id=request.application_id,
+            slide_id=request.slide_id,
+            callback_url=request.callback_url,
+            token_ref=token_ref,
+            action=request.action,
+            input_json=request.input,
+            context_json=request.context,
+            cancellation_token=token_mark(request.cancellation_token),
+            state="received",
+            # A person waits for the one, nobody for the other.
+            priority=1 if request.action == "create" else 10,
+            deadline=now + self.settings.job_deadline_s,
+            application_version=request.application_version,
+            created=now,
+            updated=now,
+        )
+        session.add(job)
+        session.flush()
+        note(session, job.job_id, "received")
+        if request.action == "newImageFiles":
+            change(session, job, "queued")
+        return Received(job, "new", superseded)
+
+    def _attach(self, session: Session, job: Job, request: Request) -> None:
+        session.add(
+            Alias(
+                idem_key=request.idem_key,
+                job_id=job.job_id,
+                cancellation_token=token_mark(request.cancellation_token),
+            )
+        )
+        note(session, job.job_id, "attached")
+
+    def _by_idem_key(self, session: Session, key: str) -> Job | None:
+        found = session.scalar(select(Job).where(Job.idem_key == key))
+        if found is not None:
+            return found
+        return session.scalar(
+            select(Job)
+            .join(Alias, Alias.job_id == Job.job_id)
+            .where(Alias.idem_key == key)
+        )
+
+    def _count_waiting(self) -> int:
+        """How many jobs are active, at most a second old."""
+        at, count = self._waiting
+        if time.monotonic() - at > 1:
+            with self.database.reading() as session:
+                count = (
+                    session.scalar(
+                        select(func.count())
+                        .select_from(Job)
+                        .where(Job.state.in_(ACTIVE))
+                    )
+                    or 0
+                )
+            self._waiting = (time.monotonic(), count)
+        return count
+
+    def queue(
+        self,
+        job_id: str,
+        *,
+        result: dict[str, Any],  # Any: a stored result
+        slide_size: Sequence[int],
+        api_version: str,
+    ) -> bool:
+        """The first result is stored: off to the workers. False where it ended."""
+        kept = {
+            "result_id": result["id"],
+            "result_version": str(result["versionId"]),
+            "slide_size": list(slide_size),
+            "api_version": api_version,
+        }
+        with self.database.writing() as session:
+            job = get_job(session, job_id)
+            if job.state != "received":
+                # Ended meanwhile: the last word still has to be said on the result.
+                put(session, job, closed=None, **kept)
+                return False
+            change(session, job, "queued", **kept)
+            return True
+
+    def refuse(self, job_id: str, code: str) -> None:
+        """The first result could not be stored: the request may be made again."""
+        with self.database.writing() as session:
+            job = get_job(session, job_id)
+            if job.state == "received":
+                # Free for the same request, which may come again.
+                key = digest(job.idem_key, job.job_id)
+                change(session, job, "dead", detail=code, error_code=code, idem_key=key)
+
+    def unfinished_before(self, job: Job) -> Job | None:
+        """The newest ended job on the slide whose result says no more than that.
+
+        Its result may be used again; a finished one never is.
+        """
+        with self.database.reading() as session:
+            return session.scalar(
+                select(Job)
+                .where(
+                    Job.callback_url == job.callback_url,
+                    Job.application_id == job.application_id,
+                    Job.slide_id == job.slide_id,
+                    Job.job_id != job.job_id,
+                    Job.state.in_(("dead", "cancelled", "superseded")),
+                    Job.result_id.is_not(None),
+                    Job.result_id.not_in(
+                        select(Tombstone.result_id).where(
+                            Tombstone.callback_url == job.callback_url,
+                            Tombstone.application_id == job.application_id,
+                        )
+                    ),
+                    Job.result_id.not_in(
+                        select(_Other.result_id).where(
+                            _Other.state.in_(ACTIVE), _Other.result_id.is_not(None)
+                        )
+                    ),
+                )
+                .order_by(Job.created.desc())
+                .limit(1)
+            )
+
+    # Ended by a person
+
+    def cancel(
+        self, callback_url: str, application_id: str, cancellation_token: str
+    ) -> list[str]:
+        """End the jobs of a cancellation token; ids of those that were active.
+
+        A job to which several requests were attached ends when one of them does.
+        """
+        mark = token_mark(cancellation_token)
+        aliases = select(Alias.job_id).where(Alias.cancellation_token == mark)
+        with self.database.writing() as session:
+            return self._end(
+                session,
+                "cancelled",
+                Job.callback_url == callback_url,
+                Job.application_id == application_id,
+                or_(Job.cancellation_token == mark, Job.job_id.in_(aliases)),
+            )
+
+    def result_deleted(
+        self, callback_url: str, application_id: str, result_id: int
+    ) -> list[str]:
+        """A person deleted a result: end its jobs, and never make it anew."""
+        with self.database.writing() as session:
+            session.merge(
+                Tombstone(
+                    callback_url=callback_url,
+                    application_id=application_id,
+                    result_id=result_id,
+                )
+            )
+            return self._end(
+                session,
+                "deleted_by_user",
+                Job.callback_url == callback_url,
+                Job.application_id == application_id,
+                Job.result_id == result_id,
+            )
+
+    def is_deleted(self, job: Job) -> bool:
+        """Whether a person deleted the result of a job."""
+        with self.database.reading() as session:
+            key = (job.callback_url, job.application_id, job.result_id)
+            return session.get(Tombstone, key) is not None
+
+    def _end(
+        self, session: Session, state: State, *which: ColumnElement[bool]
+    ) -> list[str]:
+        found = session.scalars(select(Job).where(Job.state.in_(ACTIVE), *which)).all()
+        for job in found:
+            change(session, job, state)
+        return [job.job_id for job in found]
+
+    # Tokens
+
+    def _keep_token(self, session: Session, request: Request) -> int:
+        return self.keep_token(
+            session, request.callback_url, request.application_id, request.token
+        )
+
+    def keep_token(
+        self, session: Session, callback_url: str, application_id: str, token: str
+    ) -> int:
+        """Keep the newest token of a (callback, app); jobs that wait for one go on."""
+        row = session.scalar(
+            select(Token).where(
+                Token.callback_url == callback_url,
+                Token.application_id == application_id,
+            )
+        )
+        if row is None:
+            row = Token(callback_url=callback_url, application_id=application_id)
+            session.add(row)
+        row.sealed = self._sealer.seal(token)
+        row.updated = time.time()
+        session.flush()
+        waiting = session.scalars(
+            select(Job).where(
+                Job.state == "waiting_auth",
+                Job.callback_url == callback_url,
+                Job.application_id == application_id,
+            )
+        )
+        for job in waiting:
+            change(
+                session,
+                job,
+                "queued",
+                detail="new token",
+                run=job.run + 1,
+                token_ref=row.id,
+            )
+        return row.id
+
+    def fresh_token(self, callback_url: str, application_id: str, token: str) -> None:
+        """Keep a token that came with a request which makes no job."""
+        with self.database.writing() as session:
+            waits = session.scalar(
+                select(Job.job_id)
+                .where(
+                    Job.closed.is_(None),
+                    Job.callback_url == callback_url,
+                    Job.application_id == application_id,
+                )
+                .limit(1)
+            )
+            if waits is not None:
+                self.keep_token(session, callback_url, application_id, token)
+
+    def token_of(self, job: Job) -> str:
+        """The newest token for a job's callbacks; raises Unauthorized without one."""
+        with self.database.reading() as session:
+            row = session.get(Token, job.token_ref) if job.token_ref else None
+            if row is None:
+                raise Unauthorized("no token is left for this job")
+            return self._sealer.open(row.sealed)
+
+    def get(self, job_id: str) -> Job:
+        """A job as it is now; raises NoSuchJob."""
+        with self.database.reading() as session:
+            return get_job(session, job_id)
+
+
+def token_mark(cancellation_token: str | None) -> str | None:
+    """What is kept of a cancellation token: enough to know it again."""
+    return digest("cancel", cancellation_token) if cancellation_token else None
