@@ -23,10 +23,11 @@ class Passes:
 
 @dataclass(frozen=True)
 class Status:
-    """Answers with a status, and does nothing else."""
+    """Answers with a status, and does nothing else; `location` is for redirects."""
 
     code: int
     retry_after_s: int | None = None
+    location: str | None = None
     text: str = "the fault plan says so"
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import ssl
 import threading
 from collections.abc import Iterable
 from types import TracebackType
@@ -57,6 +58,8 @@ class PathologyServer:
         Hand out the callback address with a slash at its end.
     keep_requests
         How many requests are remembered; all of them by default.
+    tls
+        Serve https with this context, which holds a certificate.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class PathologyServer:
         host: str = "127.0.0.1",
         port: int = 0,
         clock: Clock | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.api_version: Version = parse_version(api_version)
         if self.api_version < OLDEST:
@@ -106,7 +110,9 @@ class PathologyServer:
             before=lambda _request: self.latency_s,
             host=host,
             port=port,
+            tls=tls,
         )
+        self._scheme = "http" if tls is None else "https"
         self._host = host
         self.add(*slides)
 
@@ -125,7 +131,7 @@ class PathologyServer:
     @property
     def origin(self) -> str:
         """Scheme, host and port: what an application's allow-list names."""
-        return f"http://{self._host}:{self._wire.port}"
+        return f"{self._scheme}://{self._host}:{self._wire.port}"
 
     @property
     def url(self) -> str:
@@ -266,6 +272,8 @@ class PathologyServer:
         if isinstance(fault, Status):
             wait_s = fault.retry_after_s
             headers = {} if wait_s is None else {"Retry-After": str(wait_s)}
+            if fault.location is not None:
+                headers["Location"] = fault.location
             return Reply(fault.code, headers, fault.text.encode())
         if isinstance(fault, Reset):
             return Reply(503)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -88,7 +89,9 @@ class Wire:
         before: Before = lambda _request: 0.0,
         host: str = "127.0.0.1",
         port: int = 0,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
+        self._tls = tls
         self._application = application
         self._before = before
         self._host, self.port = host, port
@@ -130,7 +133,7 @@ class Wire:
 
     async def _serve(self) -> None:
         server = await asyncio.start_server(
-            self._connection, self._host, self.port, backlog=1024
+            self._connection, self._host, self.port, backlog=1024, ssl=self._tls
         )
         self.port = server.sockets[0].getsockname()[1]
         self._ready.set()
