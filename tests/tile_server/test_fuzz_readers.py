@@ -142,10 +142,10 @@ def test_a_tile_that_no_memory_holds_does_not_end_the_service(
     path = write_one(tmp_path / "slide", "deflate")
     with tifffile.TiffFile(path, mode="r+") as tiff:
         tiff.pages[0].tags["TileLength"].overwrite(2_130_706_560)
-    with pytest.raises(UnreadableSlide, match="tiles of 128 x 2.*pixels"):
+    with pytest.raises(UnreadableSlide, match="it has tiles of 128 x"):
         prober.probe(path, "1")
     # It is refused for what it says, and no worker falls any more.
-    with pytest.raises(UnreadableSlide, match="tiles of 128 x 2.*pixels"):
+    with pytest.raises(UnreadableSlide, match="it has tiles of 128 x"):
         open_slide(path)
 
 
