@@ -99,10 +99,15 @@ def folder_service(
     root: Path,
     *,
     pinned: bool = True,
+    workers: int = 1,
 ) -> Iterator[tuple[dict[str, int], list[dict[str, Any]], int]]:
-    """Our service of a folder: its ports by name, its images, and its process."""
+    """Our service of a folder: its ports by name, its images, and its process.
+
+    Further workers have their metrics on the ports after the first one's.
+    """
     command = [sys.executable, "-m", "tile_server", "serve", str(root)]
-    options = ["--port", "0", "--lane-port", "0", "--metrics-port", "0"]
+    options = ["--port", "0", "--lane-port", "0", f"--workers={workers}"]
+    options += ["--metrics-port", str(_free_port())]
     started = _running([*command, *options], stdout=subprocess.PIPE, pinned=pinned)
     with started as process:
         assert process.stdout is not None

@@ -35,7 +35,7 @@ from tile_server.readers.planes import (
 from tile_server.readers.protocol import Level
 from tile_server.readers.pyramid_file import MOST_PIXELS, read_pyramid, write_pyramid
 from tile_server.readers.tiff_segments import DECODE_ERRORS, Page, TiffSegments
-from tile_server.readers.tiff_structure import refuse_cut
+from tile_server.readers.tiff_structure import forget_tables, refuse_cut
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +95,7 @@ def open_tiff_planes(
         with _tiff(path, files) as tiff:
             first = tiff.pages.first
             if not _has_planes(tiff, first):
+                forget_tables([first])
                 return None
             for one in files.pixels if files else (path,):
                 refuse_cut(one)

@@ -7,14 +7,19 @@ A file that was cut off often keeps its first picture; what it said about that p
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
+
+import tifffile
 
 from tile_server.errors import UnreadableSlide
 
 # Bytes of a value, by its type's number (TIFF 6.0 section 2, and BigTIFF's 13 to 18).
 _SIZES = dict(enumerate((1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8, 8, 8), 1))
 _MOST_DIRECTORIES = 2**17
+# StripOffsets, StripByteCounts, TileOffsets, TileByteCounts.
+_TABLES = (273, 279, 324, 325)
 _IMAGE_DESCRIPTION = 270
 
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -59,6 +64,20 @@ def first_description(file: BinaryIO, most_bytes: int) -> str:
     except (struct.error, OverflowError, OSError):
         return ""
     return ""
+
+
+def forget_tables(pages: Iterable[tifffile.TiffPage]) -> None:
+    """Free what tifffile has read of where the tiles of `pages` lie.
+
+    That is ten megabytes for a large slide, in objects that refer to each other in
+    circles, and so stay until Python looks for such.
+    """
+    for page in pages:
+        page.dataoffsets = page.databytecounts = ()
+        for code in _TABLES:
+            tag = page.tags.get(code)
+            if tag is not None:
+                tag.value = ()
 
 
 def _reaches(file: BinaryIO) -> int:

@@ -25,6 +25,7 @@ from tile_server.errors import DamagedTile, UnreadableSlide
 from tile_server.readers.bare_tiff import TIFF_DAMAGED, BareTiff
 from tile_server.readers.protocol import Level
 from tile_server.readers.through_openslide import OpenSlideReader
+from tile_server.readers.tiff_structure import forget_tables
 from tile_server.reading import read_bytes_now
 
 log = logging.getLogger(__name__)
@@ -189,9 +190,14 @@ def tables(
                 for page in tiff.pages
                 if isinstance(page, tifffile.TiffPage) and page.is_tiled
             ]
+            left = list(pages)
             for number, level in enumerate(slide.levels):
-                page = _page_of(level, pages, padded=slide.vendor == PHILIPS)
-                if page is None or not _is_flat(page):
+                page = _page_of(level, left, padded=slide.vendor == PHILIPS)
+                if page is None:
+                    continue
+                # Small levels of whole tiles are equally large.
+                left.remove(page)
+                if not _is_flat(page):
                     continue
                 table = TileTable.of(page, descriptor)
                 if table is None:
@@ -205,6 +211,7 @@ def tables(
                 kind = suit(page, table, there) if longest <= LONGEST_TILE else None
                 if kind is not None:
                     found[number] = table, kind
+            forget_tables(pages)
     except TIFF_DAMAGED as error:
         kind_of_error = type(error).__name__
         log.info("openslide reads this TIFF and tifffile does not (%s)", kind_of_error)
@@ -226,12 +233,13 @@ def _is_flat(page: tifffile.TiffPage) -> bool:
 def _page_of(
     level: Level, pages: list[tifffile.TiffPage], *, padded: bool
 ) -> tifffile.TiffPage | None:
-    """The page of a level; a `padded` one is up to a tile larger."""
+    """The first page of a level's size; a `padded` one has whole tiles."""
     for page in pages:
-        across = page.imagewidth - level.width
-        down = page.imagelength - level.height
-        room = (page.tilewidth, page.tilelength) if padded else (1, 1)
-        if 0 <= across < room[0] and 0 <= down < room[1]:
+        width, height = level.width, level.height
+        if padded:
+            width += -width % page.tilewidth
+            height += -height % page.tilelength
+        if (page.imagewidth, page.imagelength) == (width, height):
             return page
     return None
 
