@@ -161,3 +161,123 @@ def test_a_damaged_profile_is_none(tmp_path: Path) -> None:
     path = write_tiff(tmp_path / "odd.tiff", b"not a profile" * 40)
     with open_slide(path) as reader:
         assert reader.facts.profile is None
+
+
+@pytest.fixture(scope="module")
+def swapped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A slide whose profile says that its red is green, its green blue, its blue red.
+
+    So nobody takes a picture that was converted for one that was not.
+    """
+    profile = bytearray(PROFILE)
+    tags = {}
+    for number in range(int.from_bytes(profile[128:132])):
+        at = 132 + 12 * number
+        tags[bytes(profile[at : at + 4])] = at
+    places = [tags[name] for name in (b"rXYZ", b"gXYZ", b"bXYZ")]
+    colours = [bytes(profile[at + 4 : at + 12]) for at in places]
+    for at, colour in zip(places, colours[1:] + colours[:1], strict=True):
+        profile[at + 4 : at + 12] = colour
+    folder = tmp_path_factory.mktemp("swapped")
+    return write_tiff(folder / "swapped.tiff", bytes(profile))
+
+
+def converted(pixels: slides.Pixels, path: Path) -> slides.Pixels:
+    """The pixels in sRGB, as Pillow's own one-call conversion has them."""
+    with open_slide(path) as reader:
+        profile = reader.facts.profile
+    assert profile is not None
+    image = ImageCms.profileToProfile(
+        Image.fromarray(pixels),
+        ImageCms.ImageCmsProfile(io.BytesIO(profile)),
+        ImageCms.createProfile("sRGB"),
+        renderingIntent=ImageCms.Intent.PERCEPTUAL,
+    )
+    assert image is not None
+    return np.asarray(image)
+
+
+def test_a_region_in_srgb_has_the_colours_that_the_profile_means(
+    server: Server, swapped: Path
+) -> None:
+    token, rest = server.seal(swapped), "region.npy?x=10&y=20&width=64&height=32"
+    plain = np.load(io.BytesIO(server.get(token, rest).content))
+    seen = np.load(io.BytesIO(server.get(token, f"{rest}&icc=srgb").content))
+    assert np.array_equal(seen, converted(plain, swapped))
+    red, green, blue = (plain[:, :, part].astype(int) for part in range(3))
+    rolled = np.stack([blue, red, green], axis=2)
+    assert np.abs(seen - rolled).mean() < 3
+    assert np.abs(seen.astype(int) - plain).mean() > 20
+
+
+@pytest.mark.parametrize("tile", ["3/1/1", "3/4/3", "2/0/0", "0/0/0"])
+def test_a_tile_in_srgb_is_the_converted_tile_and_is_kept(
+    server: Server, swapped: Path, tile: str
+) -> None:
+    token = server.seal(swapped)
+    plain, first = server.get(token, tile), server.get(token, f"{tile}?icc=srgb")
+    assert first.status_code == 200
+    assert first.headers["etag"] != plain.headers["etag"]
+    assert "icc_profile" not in Image.open(io.BytesIO(first.content)).info
+    seen, wanted = decoded(first.content), converted(decoded(plain.content), swapped)
+    difference = np.abs(seen.astype(int) - wanted)
+    assert difference.mean() < 6
+    again = server.get(token, f"{tile}?icc=srgb")
+    assert again.headers["server-timing"].startswith("cached")
+    assert again.content == first.content
+
+
+def test_every_protocol_converts_to_srgb(server: Server, swapped: Path) -> None:
+    token = server.seal(swapped)
+    base = server.settings.base
+    for address in (
+        f"{base}iiif/3/{token}/64,64,64,64/64,64/0/default.png",
+        f"{base}s/{token}/dzi/slide_files/9/1_1.jpg",
+        f"{base}s/{token}/3/1/1.png",
+        f"{base}s/{token}/thumbnail.png",
+    ):
+        plain = decoded(server.client.get(address).content)
+        seen = decoded(server.client.get(f"{address}?icc=srgb").content)
+        wanted = converted(plain, swapped)
+        assert np.abs(seen.astype(int) - wanted).mean() < 6, address
+        assert np.abs(seen.astype(int) - plain).mean() > 20, address
+
+
+def test_a_slide_without_profile_is_srgb_already(
+    server: Server, made_slides: dict[str, Path]
+) -> None:
+    token = server.seal(made_slides["ycbcr"])
+    plain, asked = server.get(token, "4/1/1"), server.get(token, "4/1/1?icc=srgb")
+    assert plain.content == asked.content
+    assert plain.headers["etag"] == asked.headers["etag"]
+    assert asked.headers["server-timing"].startswith("stored")
+
+
+def test_a_profile_that_converts_nothing_is_a_bad_request(
+    server: Server, tmp_path: Path
+) -> None:
+    useless = PROFILE[:132] + bytes(len(PROFILE) - 132)
+    path = write_tiff(tmp_path / "useless.tiff", useless)
+    answer = server.get(server.seal(path), "3/1/1?icc=srgb")
+    assert answer.status_code == 400
+    assert "icc=srgb" in answer.json()["detail"]
+
+
+def test_a_long_profile_leaves_in_every_kind_of_tile(
+    server: Server, tmp_path: Path
+) -> None:
+    long = bytearray(longer(PROFILE, 3 * icc.SEGMENT_BYTES))
+    # The last tag takes all of it, or it would be no part of the profile.
+    places = range(132, 132 + 12 * int.from_bytes(long[128:132]), 12)
+    last = max(places, key=lambda at: int.from_bytes(long[at + 4 : at + 8]))
+    size = len(long) - int.from_bytes(long[last + 4 : last + 8])
+    long[last + 8 : last + 12] = size.to_bytes(4)
+    path = write_tiff(tmp_path / "long.tiff", bytes(long))
+    with open_slide(path) as reader:
+        profile = reader.facts.profile
+    assert profile is not None
+    assert len(profile) > 2 * icc.SEGMENT_BYTES
+    token = server.seal(path)
+    for tile in ("3/1/1", "3/4/3", "2/0/0", "3/1/1.png", "3/1/1.webp", "2/0/0.webp"):
+        body = server.get(token, f"{tile}?icc=1").content
+        assert Image.open(io.BytesIO(body)).info["icc_profile"] == profile, tile
