@@ -11,6 +11,7 @@ import socket
 import sys
 import tempfile
 import threading
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -43,6 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.getLogger("tifffile").setLevel(logging.ERROR)
     # Likewise values of a header, which can be a patient's.
     logging.getLogger("pydicom").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=UserWarning, module="pydicom")
     options = _parser().parse_args(arguments)
     try:
         if options.command == "serve":

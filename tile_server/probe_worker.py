@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import sys
+import warnings
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,8 @@ def main(arguments: list[str]) -> int:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     # The service says once what it chose; names of slides stay out of every log.
     logging.disable(logging.CRITICAL)
+    # pydicom's quote values of a header, which can be a patient's.
+    warnings.simplefilter("ignore")
     _write(answers, {"ready": True})
     for line in sys.stdin:
         _limit_processor_time()

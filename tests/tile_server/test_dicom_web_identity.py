@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -160,3 +162,28 @@ def test_no_attribute_of_people_or_times_is_on_the_list() -> None:
         assert tag is not None
         assert pydicom.datadict.dictionary_VR(tag) not in ("PN", "DA", "TM", "DT")
         assert tag >> 16 not in (0x0010, 0x0032, 0x0038)
+
+
+def test_no_line_of_the_service_quotes_a_header(tmp_path: Path) -> None:
+    # pydicom warns of odd values, and quotes them.
+    path = write_dicom_slide(tmp_path / "one", DicomSpec(downsamples=(1,)))
+    dataset = pydicom.dcmread(path)
+    with pytest.warns(UserWarning, match=SECRET):
+        dataset.FrameOfReferenceUID = SECRET
+    dataset.save_as(path)
+    command = [sys.executable, "-m", "tile_server", "serve", tmp_path, "--port", "0"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        assert process.stderr
+        ready = next(line for line in process.stdout if line.startswith("ready"))
+        address = ready.split()[1].rstrip("/")
+        listed = httpx.get(f"{address}/images.json", trust_env=False).json()
+        place = address + listed["images"][0]["dicomweb"]
+        (one, *_) = httpx.get(f"{place}/instances", trust_env=False).json()
+        answer = httpx.get(f"{place}{way(one)}/metadata", trust_env=False)
+        process.terminate()
+        said = process.stderr.read()
+    assert SECRET.encode() not in without_secrets(answer)
+    assert SECRET not in said

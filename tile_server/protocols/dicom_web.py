@@ -138,18 +138,19 @@ class MetadataHandler(DicomHandler):
             if self.unchanged(f"{slide.version}-{what}-{VARIANT}"):
                 return
             pyramid = slide.pyramid
+
+            def write() -> bytes:
+                return document(
+                    [
+                        model(one.whole_header(pyramid), f"{home}/instances/{one.uid}")
+                        for one in found
+                    ]
+                )
+
+            key = f"{slide.version} {told}"
             text = await self.while_wanted(
                 self.service.made_body(
-                    slide,
-                    what,
-                    lambda: document(
-                        [
-                            model(
-                                one.whole_header(pyramid), f"{home}/instances/{one.uid}"
-                            )
-                            for one in found
-                        ]
-                    ),
+                    slide, what, lambda: self._studies.text(key, write)
                 )
             )
         self.set_header("Content-Type", MEDIA_TYPE)

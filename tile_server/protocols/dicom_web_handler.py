@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
-from collections.abc import AsyncIterator, Sequence
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from urllib.parse import quote
 
@@ -24,11 +26,19 @@ from tile_server.protocols.iiif import Identify
 from tile_server.pyramid import Pyramid
 from tile_server.slides import OpenedSlide
 
+_LONG_TEXT, _MOST_TEXT = 2**18, 64 * 2**20
+
 
 class Studies:
-    """The studies of open slides, as long as they are open."""
+    """The studies of open slides, as long as they are open, and their longest texts.
+
+    The places of a large sparse slide's frames take half a minute to write down, and
+    megabytes to keep.
+    """
 
     def __init__(self) -> None:
+        self._texts: OrderedDict[str, bytes] = OrderedDict()
+        self._lock = threading.Lock()
         # By the slide, and by whether the label may be seen.
         self._known: weakref.WeakKeyDictionary[Pyramid, dict[bool, Study]]
         self._known = weakref.WeakKeyDictionary()
@@ -40,6 +50,20 @@ class Studies:
     def keep(self, pyramid: Pyramid, study: Study, *, label: bool) -> None:
         """Know a study from now on."""
         self._known.setdefault(pyramid, {})[label] = study
+
+    def text(self, key: str, make: Callable[[], bytes]) -> bytes:
+        """The text of a key, made and kept where it is long; for threads."""
+        with self._lock:
+            text = self._texts.get(key)
+        if text is not None:
+            return text
+        text = make()
+        if _LONG_TEXT <= len(text) <= _MOST_TEXT:
+            with self._lock:
+                self._texts[key] = text
+                while sum(map(len, self._texts.values())) > _MOST_TEXT:
+                    self._texts.popitem(last=False)
+        return text
 
 
 class DicomHandler(Handler):

@@ -107,18 +107,22 @@ def _tag(keyword: str) -> int:
 
 
 TAGS = {_tag(keyword): keyword for keyword in KEPT}
+_OF_IDENTIFIERS = frozenset("0123456789.")
 _CONTENT = _tag("SpecimenPreparationStepContentItemSequence")
 
 
-def _is_sound(value: object) -> bool:
-    """False for text with control characters in it.
+def _is_sound(vr: str, value: object) -> bool:
+    """False for identifiers that are none, and text with control characters in it.
 
     A wrong length makes a value run on into its neighbours, which can be names.
     """
     values = [value] if isinstance(value, str) else value
     if not isinstance(values, list | MultiValue):
         return True
-    return all(one.isprintable() for one in values if isinstance(one, str))
+    texts = [one for one in values if isinstance(one, str)]
+    if vr == "UI":
+        return all(set(one) <= _OF_IDENTIFIERS for one in texts)
+    return all(one.isprintable() for one in texts)
 
 
 def kept(dataset: Dataset) -> Dataset:
@@ -134,7 +138,7 @@ def kept(dataset: Dataset) -> Dataset:
             element = dataset[tag]
             if str(element.VR) not in dictionary_VR(tag).split(" or "):
                 continue
-            if not _is_sound(element.value):
+            if not _is_sound(str(element.VR), element.value):
                 continue
             if element.VR == "SQ":
                 items = [kept(item) for item in element.value]

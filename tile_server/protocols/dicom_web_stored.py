@@ -142,8 +142,17 @@ def _header(matrix: Matrix, number: int, uid: str, *, per_frame: bool) -> Datase
 
 
 def _complete(header: Dataset, instance: Instance) -> None:
-    """Add what viewers cannot do without and some writers leave out."""
+    """Set what the frames are read by, and add what viewers cannot do without.
+
+    A damaged header can lack any of it; the reader has understood what it uses.
+    """
     header.NumberOfFrames = instance.frames
+    header.TotalPixelMatrixColumns = instance.width
+    header.TotalPixelMatrixRows = instance.height
+    header.Columns, header.Rows = instance.tile_width, instance.tile_height
+    header.SamplesPerPixel = instance.samples
+    header.BitsAllocated, header.BitsStored = instance.bits, instance.bits_stored
+    header.PhotometricInterpretation = instance.photometric
     if instance.spacing_mm is None or header.get("ImagedVolumeWidth"):
         return
     across, down = instance.spacing_mm
