@@ -45,6 +45,10 @@ def open_by_content(path: Path, chunks: ChunkCache, imports: Imports) -> Reader 
     if path.is_dir():
         return rendered(open_zarr_folder(path, chunks)) if is_zarr(path) else None
     start = _start(path)
+    if path.suffix.lower() == ".mrxs":
+        # The one slide format whose own file says nothing: it is a small JPEG, or
+        # empty, and the slide lies in a folder of its name.
+        return None
     if start.startswith(ZIP_START):
         zipped = open_zarr_zip(path, chunks)
         return None if zipped is None else rendered(zipped)
