@@ -42,6 +42,7 @@ class Where(Enum):
 _MIN_DIGITS: Final = 5
 _LONG_UID: Final = 12
 _LONG_RAW: Final = 6
+_LONG_WORD: Final = 8
 _OWN_UID: Final = re.compile(rb"2\.25\.\d+")
 _NUMBER_BYTES: Final = frozenset(b"0123456789.")
 _WORD_BYTES: Final = frozenset(
@@ -172,7 +173,8 @@ def _needles(identifiers: Identifiers, own_dates: set[str]) -> list[Needle]:
             if len(word) >= _MIN_DIGITS:
                 found |= _encoded(word, "number")
         else:
-            found |= _encoded(word, "word")
+            long = len(word) >= _LONG_WORD and word.isalpha()
+            found |= _encoded(word, "anywhere" if long else "word")
     for phrase in identifiers.phrases:
         if len(phrase) < 4 or phrase.replace(".", "").isdigit():
             found |= _encoded(phrase, "number")

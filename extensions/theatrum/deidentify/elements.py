@@ -73,6 +73,9 @@ _LONG: Final = struct.Struct("<L")
 class Damaged(Exception):
     """The bytes are no DICOM elements from some point on."""
 
+    before: tuple[Element, ...] = ()
+    """The elements of the data set that stand before the damage."""
+
 
 @dataclass(slots=True)
 class Element:
@@ -194,8 +197,9 @@ class _Parser:
                 else:
                     at_next = value + length
                     element = Element(tag, vr, buffer[value:at_next])
-            except Damaged:
+            except Damaged as err:
                 if not (group & 1) and dictionary_vr(tag):
+                    err.before = tuple(found)
                     raise
                 self.damaged.append(tag)
                 resumed = self._next_header(at + 8, end, max(tag, last), explicit)

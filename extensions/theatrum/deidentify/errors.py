@@ -5,6 +5,11 @@ No message holds a value of a data set: messages go to logs and reports.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from theatrum.deidentify.elements import Element
+
 
 class DeidentifyError(Exception):
     """The base of everything below."""
@@ -41,6 +46,9 @@ class NotGivenOut(DeidentifyError):
 
 class Refused(NotGivenOut):
     """The file cannot be de-identified: it is no DICOM, cut off, or not supported."""
+
+    before: tuple[Element, ...] = ()
+    """What could be read before the damage: enough to tell its series."""
 
 
 class Held(NotGivenOut):

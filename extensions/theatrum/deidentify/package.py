@@ -292,7 +292,11 @@ class _Run:
         return surveyed
 
     def _look_at(self, one: _Surveyed) -> None:
-        data_set = part10.read(_content(one.path))
+        try:
+            data_set = part10.read(_content(one.path))
+        except Refused as err:
+            one.series = text_of(err.before, SERIES)
+            raise
         elements = data_set.elements
         _require_instance(elements)
         pseudonyms = self.owner.pseudonyms

@@ -72,9 +72,10 @@ def read(content: bytes) -> DataSet:
     try:
         parsed: Parsed = parse(body, explicit=syntax != ImplicitVRLittleEndian)
     except (Damaged, struct.error, RecursionError) as err:
-        raise Refused(
-            "damaged", "The file is cut off or damaged; fetch it again."
-        ) from err
+        refused = Refused("damaged", "The file is cut off or damaged; fetch it again.")
+        if isinstance(err, Damaged):
+            refused.before = err.before
+        raise refused from err
     return DataSet(parsed.elements, syntax, parsed.damaged)
 
 
