@@ -24,6 +24,7 @@ import numpy as np
 from PIL import Image
 
 from tile_server import codecs, patience
+from tile_server.ahead import Ahead
 from tile_server.errors import DamagedTile, Stopped
 from tile_server.ladder import Ladder, Rung, build
 from tile_server.pixels import Colour, Pixels, plain
@@ -93,6 +94,7 @@ class Pyramid:
         self._keep = keep
         self._stopping = stopping or threading.Event()
         self._place = reader.place if isinstance(reader, KnowsPlaces) else None
+        self._ahead = Ahead(reader) if isinstance(reader, KnowsPlaces) else None
         # By k: the columns and rows of the tiles that can leave undecoded.
         self._passing = tuple(self._passing_tiles(rung) for rung in self.ladder.rungs)
 
@@ -122,6 +124,15 @@ class Pyramid:
             return None
         stream = self.reader.encoded_tile(rung.level, t_x, t_y)
         return None if stream is None else Tile(stream, JPEG)
+
+    def cold_tile(self, rung: Rung, t_x: int, t_y: int) -> Tile | None:
+        """As `stored_tile`, of a tile that is not in memory; its view follows it.
+
+        Raises DamagedTile.
+        """
+        if self._ahead is not None and rung.level is not None:
+            self._ahead.cold(rung.level, t_x, t_y, self._passing[rung.k])
+        return self.stored_tile(rung, t_x, t_y)
 
     def tile(self, rung: Rung, t_x: int, t_y: int) -> Tile:
         """Any tile of the grid; may decode, compose and wait. Raises DamagedTile."""
@@ -198,6 +209,13 @@ class Pyramid:
         edge = self.ladder.tile
         if source.level is not None and not self._gives_jpeg_tiles(source):
             return self._shrunken_region(source.level, factor, t_x, t_y)
+        if self._ahead is not None and source.level is not None:
+            columns, rows = self._passing[source.k]
+            self._ahead.ask(
+                source.level,
+                range(t_x * factor, min((t_x + 1) * factor, columns)),
+                range(t_y * factor, min((t_y + 1) * factor, rows)),
+            )
         part_edge = edge // factor
         canvas = plain(edge, edge, self.reader.facts.background)
         width, height = self.picture_size(source)

@@ -224,7 +224,7 @@ class TileService:
             return None
         if pyramid.knows_places and pyramid.place(rung, t_x, t_y) is None:
             return None
-        return await self.from_disk(slide, lambda: pyramid.stored_tile(rung, t_x, t_y))
+        return await self.from_disk(slide, lambda: pyramid.cold_tile(rung, t_x, t_y))
 
     async def from_disk(self, slide: OpenedSlide, read: Callable[[], Answer]) -> Answer:
         """What `read` gives in a thread that may wait for the disk.

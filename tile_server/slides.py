@@ -63,12 +63,14 @@ class OpenedSlide:
     def check_file(self, interval_s: float) -> None:
         """Look the file up unless that was less than `interval_s` ago.
 
-        A look that takes long, at an image of many files, is made less often.
+        A look that takes long, at an image of many files, is made less often, unless
+        `interval_s` is 0.
 
         Raises SlideMissing or SlideReplaced.
         """
         now = time.monotonic()
-        if now - self._looked_at >= max(interval_s, _LOOKS_SHARE * self._look_s):
+        pause_s = max(interval_s, _LOOKS_SHARE * self._look_s) if interval_s else 0.0
+        if now - self._looked_at >= pause_s:
             check_version(self.path, self.version)
             self._looked_at = time.monotonic()
             self._look_s = self._looked_at - now

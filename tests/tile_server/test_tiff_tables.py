@@ -24,8 +24,10 @@ _IO = Path("/proc/self/io")
 linux = pytest.mark.skipif(not _IO.exists(), reason="Linux counts what is read")
 
 
-def write_huge(path: Path, width: int = 100_000, height: int = 80_000) -> Path:
-    """A slide of that size whose tiles are all the same few bytes."""
+def write_huge(
+    path: Path, width: int = 100_000, height: int = 80_000, *, apart: bool = False
+) -> Path:
+    """A slide of that size whose tiles are all the same few bytes; or lie `apart`."""
     edge = 240
     tile = slides._encode(slides.picture(edge, edge), slides.SlideSpec())
     count = -(-width // edge) * -(-height // edge)
@@ -42,9 +44,9 @@ def write_huge(path: Path, width: int = 100_000, height: int = 80_000) -> Path:
     path.write_bytes(
         b"II*\0" + struct.pack("<IH", 8, len(entries)) + directory + bytes(4)
         + struct.pack("<4H", 8, 8, 8, 0)
-        + np.full(count, first, "<u4").tobytes()
+        + (first + np.arange(count) * len(tile) * apart).astype("<u4").tobytes()
         + np.full(count, len(tile), "<u4").tobytes()
-        + tile
+        + tile * (count if apart else 1)
     )  # fmt: skip
     return path
 

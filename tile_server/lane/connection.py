@@ -32,7 +32,6 @@ from tile_server.lane.requests import (
     refusal,
 )
 from tile_server.lane.tiles import StoredTile, StoredTiles
-from tile_server.reading import read
 from tile_server.service import TileService
 
 log = logging.getLogger(__name__)
@@ -333,9 +332,9 @@ class Connection(asyncio.BufferedProtocol):
             self._work.add_done_callback(lambda _: tile.slide.let_go())
 
     async def _from_disk(self, request: Request, tile: StoredTile) -> None:
-        service, place = self._lane.service, tile.place
+        service = self._lane.service
         try:
-            stream = await service.from_disk(tile.slide, lambda: read(place))
+            stream = await service.from_disk(tile.slide, tile.read_cold)
         except (TileServerError, OSError) as error:
             log.info("a stored tile cannot be read: %s", type(error).__name__)
             stream = None

@@ -15,6 +15,7 @@ from tile_server.address import normal_base
 from tile_server.derived import VARIANT
 from tile_server.errors import TileServerError
 from tile_server.handlers import FOR_EVER
+from tile_server.ladder import Rung
 from tile_server.lane.requests import Request
 from tile_server.reading import Place, read_now
 from tile_server.service import TileService
@@ -24,10 +25,21 @@ from tile_server.slides import OpenedSlide
 class StoredTile:
     """A tile that is in its slide's file, and how to answer with it."""
 
-    __slots__ = ("etag", "place", "slide")
+    __slots__ = ("address", "etag", "place", "slide")
 
-    def __init__(self, slide: OpenedSlide, place: Place, etag: bytes) -> None:
-        self.slide, self.place, self.etag = slide, place, etag
+    def __init__(
+        self,
+        slide: OpenedSlide,
+        address: tuple[Rung, int, int],
+        place: Place,
+        etag: bytes,
+    ) -> None:
+        self.slide, self.address, self.place, self.etag = slide, address, place, etag
+
+    def read_cold(self) -> bytes | None:
+        """The tile from the disk; may wait. Raises DamagedTile."""
+        tile = self.slide.pyramid.cold_tile(*self.address)
+        return None if tile is None else tile.body
 
 
 class StoredTiles:
@@ -78,7 +90,7 @@ class StoredTiles:
         if place is None:
             return None
         etag = f'"{slide.version}-{rung.k}-{t_x}-{t_y}-{VARIANT}"'
-        return StoredTile(slide, place, etag.encode("ascii"))
+        return StoredTile(slide, (rung, t_x, t_y), place, etag.encode("ascii"))
 
     def answer_now(self, request: Request, tile: StoredTile) -> bytes | None:
         """The answer, where nothing has to be waited for."""
