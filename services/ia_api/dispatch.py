@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from dbos import DBOS, SetWorkflowID, error
 from sqlalchemy.exc import IntegrityError
@@ -69,6 +69,16 @@ class Dispatcher:
         # A worker that was only taken for dead is stopped at its next step.
         DBOS.cancel_workflows([before])
         return True
+
+    def forget(self, jobs: Iterable[tuple[str, int]]) -> None:
+        """Remove the workflows of jobs that are not kept any longer."""
+        DBOS.delete_workflows(
+            [
+                workflow_id(job_id, run)
+                for job_id, runs in jobs
+                for run in range(1, runs + 1)
+            ]
+        )
 
     def find_missing(self) -> int:
         """Runs that were handed over to a durable queue which is not there any more."""

@@ -7,7 +7,7 @@ through the same transitions as all others.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, delete, func, select
@@ -298,15 +298,25 @@ def _change(store: Store, job_id: str, state: State) -> None:
         change(session, job, state, detail="by hand")
 
 
-def forget(store: Store, before: float) -> int:
-    """Remove ended jobs, their events, tombstones and lost workers older than that."""
-    with store.database.writing() as session:
-        removed = session.execute(
-            delete(Job).where(Job.closed.is_not(None), Job.closed < before)
-        )
-        session.execute(delete(Tombstone).where(Tombstone.at < before))
-        session.execute(delete(Worker).where(Worker.heartbeat < before))
-        return int(removed.rowcount)  # type: ignore[attr-defined]
+def forget(store: Store, before: float) -> Iterator[list[tuple[str, int]]]:
+    """Remove ended jobs with their events, tombstones and lost workers of long ago.
+
+    Gives the (id, runs) of the jobs, some at a time: their workflows go as well.
+    """
+    while True:
+        with store.database.writing() as session:
+            old = session.execute(
+                select(Job.job_id, Job.run)
+                .where(Job.closed.is_not(None), Job.closed < before)
+                .limit(100)
+            ).all()
+            ids = [row.job_id for row in old]
+            session.execute(delete(Job).where(Job.job_id.in_(ids)))
+            session.execute(delete(Tombstone).where(Tombstone.at < before))
+            session.execute(delete(Worker).where(Worker.heartbeat < before))
+        if not old:
+            return
+        yield [(row.job_id, row.run) for row in old]
 
 
 def _row(job: Job) -> JobRow:

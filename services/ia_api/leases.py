@@ -12,7 +12,7 @@ import time
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from sqlalchemy import and_, or_, select, update
+from sqlalchemy import ColumnElement, and_, or_, select, update
 from sqlalchemy.orm import Session
 
 from services.ia_api.database import Database
@@ -199,13 +199,12 @@ class Leases:
             Job.state == "received",
             Job.updated < now - 2 * self.settings.answer_deadline_s - 30,
         )
+        ripe = or_(due, overdue, tokenless, abandoned)
+        if not self._any(ripe):
+            return 0
         with self.database.writing() as session:
             found = session.scalars(
-                self._unlocked(
-                    select(Job)
-                    .where(or_(due, overdue, tokenless, abandoned))
-                    .limit(200)
-                )
+                self._unlocked(select(Job).where(ripe).limit(200))
             ).all()
             for job in found:
                 if job.state == "retry_wait" and job.deadline >= now:
@@ -226,22 +225,18 @@ class Leases:
     def take_back(self, dead_workers: Collection[str]) -> list[tuple[str, int]]:
         """Jobs of dead workers go back to the queue; (id, run) of the broken runs."""
         now = time.time()
-        broken = []
+        broken: list[tuple[str, int]] = []
+        orphaned = and_(
+            Job.state == "running",
+            or_(Job.lease_until < now, Job.lease_owner.in_(dead_workers)),
+        )
+        if not self._any(orphaned):
+            return broken
         with self.database.writing() as session:
-            found = session.scalars(
-                self._unlocked(
-                    select(Job).where(
-                        Job.state == "running",
-                        or_(Job.lease_until < now, Job.lease_owner.in_(dead_workers)),
-                    )
-                )
-            ).all()
+            found = session.scalars(self._unlocked(select(Job).where(orphaned))).all()
             for job in found:
                 broken.append((job.job_id, job.run))
-                if (
-                    job.attempt >= self.settings.attempts
-                    or job.crashes + 1 >= self.settings.crashes + 2
-                ):
+                if job.attempt >= self.settings.attempts:
                     change(
                         session,
                         job,
@@ -416,6 +411,11 @@ class Leases:
         )
         for row in session.scalars(select(Token).where(Token.id.not_in(needed))):
             session.delete(row)
+
+    def _any(self, which: ColumnElement[bool]) -> bool:
+        """Whether there is such a job: a look takes no lock, as a change does."""
+        with self.database.reading() as session:
+            return session.scalar(select(Job.job_id).where(which).limit(1)) is not None
 
     def _unlocked(self, statement: Any) -> Any:  # Any: a select of jobs, either way
         """Rows that no other transaction holds; on SQLite we hold the whole file."""

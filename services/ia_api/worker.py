@@ -148,9 +148,8 @@ class _Janitor:
 
     def run(self, stop: _Stop) -> None:
         """Until told to stop."""
-        self._beat()
-        self._sweep()
-        self._dispatcher.find_missing()
+        for first in (self._beat, self._sweep, self._dispatcher.find_missing):
+            self._guarded(first)
         lease_s = self._bench.here.settings.lease_s
         with self.heart():
             while not stop.told.wait(_TICK_S):
@@ -202,7 +201,8 @@ class _Janitor:
             folders.of(job_id).remove()
         self._row.disk_used_bytes = folders.used_bytes()
         before = time.time() - self._bench.here.settings.retention_days * 86_400
-        jobs.forget(self._bench.here.store, before)
+        for job_ids in jobs.forget(self._bench.here.store, before):
+            self._dispatcher.forget(job_ids)
         audit.forget(self._bench.here.store.database, before)
 
 
