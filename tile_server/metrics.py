@@ -56,7 +56,11 @@ class Tally:
         sent = CounterMetricFamily(
             "theatrum_tiles_sent_bytes", "Bytes of bodies sent.", labels=["kind"]
         )
+        requests = CounterMetricFamily(
+            "theatrum_tiles_requests", "Answers, by kind.", labels=["kind"]
+        )
         for kind, times in self._times.items():
+            requests.add_metric([kind], sum(times))
             total, buckets = 0, []
             for bound, count in zip([*BOUNDS_S, float("inf")], times, strict=True):
                 total += count
@@ -68,7 +72,8 @@ class Tally:
         )
         for status, count in self._problems.items():
             problems.add_metric([str(status)], count)
-        return [spent, sent, problems]
+        requests.add_metric(["problem"], sum(self._problems.values()))
+        return [requests, spent, sent, problems]
 
 
 class _Now(Collector):

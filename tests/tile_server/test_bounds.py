@@ -95,13 +95,27 @@ def test_what_is_served_is_counted_by_kind(wide: Path) -> None:
             assert ask(lane_port, request(stored)).status == 200
         etag = f"If-None-Match: {first.headers['etag']}"
         assert ask(lane_port, request(stored, etag)).status == 304
-        assert ask(lane_port, request(made)).status == 200
+        for _ in range(3):  # made once, and kept
+            assert ask(lane_port, request(made)).status == 200
+        assert server.client.get(f"{made}.webp").status_code == 200
+        assert server.client.get(f"{made}.webp").status_code == 200
         assert server.client.get("/s/nonsense/0/0/0").status_code == 403
         text = get(base + "/metrics").text
         count = "theatrum_tiles_seconds_count"
         assert counted(text, count, "stored") == 4
         assert counted(text, count, "unchanged") == 1
-        assert counted(text, count, "made") == 1
+        assert counted(text, count, "made") == 2
+        assert counted(text, count, "cached") == 3
+        # Every answer is in one bucket at least, and its time in the sum.
+        for kind, number in (("stored", 4), ("made", 2), ("cached", 3)):
+            assert counted(text, "theatrum_tiles_requests_total", kind) == number
+            last = f'theatrum_tiles_seconds_bucket{{kind="{kind}",le="+Inf"}} {number}'
+            assert last in text
+            assert counted(text, "theatrum_tiles_seconds_sum", kind) > 0
+        assert counted(text, "theatrum_tiles_requests_total", "problem") == 1
+        levels = dict(re.findall(r"^theatrum_tiles_(\w+) (\S+)$", text, re.MULTILINE))
+        assert float(levels["kept_in_memory_bytes"]) > 0
+        assert float(levels["kept_on_disk_bytes"]) > 0
         sent = counted(text, "theatrum_tiles_sent_bytes_total", "stored")
         assert sent == 4 * len(first.content)
         assert 'theatrum_tiles_problems_total{status="403"} 1.0' in text
