@@ -21,7 +21,13 @@ from tile_server.errors import BadRequest, Busy, OutsideTheGrid
 from tile_server.formats import Form
 from tile_server.icc import embedded
 from tile_server.ladder import Rung
-from tile_server.numbers import depth_of, numbers_of, planes_asked_for
+from tile_server.numbers import (
+    depth_of,
+    numbers_of,
+    planes_asked_for,
+    raw_numbers,
+    raw_planes,
+)
 from tile_server.readers.style import PLAIN, Style, parse
 from tile_server.regions import (
     Box,
@@ -246,7 +252,10 @@ class RegionHandler(ShowingHandler):
         if box.width <= 0 or box.height <= 0:
             raise BadRequest("width and height must be more than 0.")
         deep = depth_of(self) > 8
-        name = self._name(ending, deep=deep)
+        raw = self.whole_number("numbers", range(2), 0) == 1
+        name = formats.NPY if raw else self._name(ending, deep=deep)
+        if raw and {ending, self.get_query_argument("format", None)} - {None, "npy"}:
+            raise BadRequest("The file's own numbers come as npy only.")
         unit = self.choice("unit", ("px", "um"), "px")
         mpp = None
         if self.get_query_argument("mpp", None) is not None:
@@ -263,6 +272,17 @@ class RegionHandler(ShowingHandler):
             scale = downsample_of(facts, level=level, mpp=mpp)
             if unit == "um":
                 box = box_of_um(facts, box)
+            if raw:
+                wanted, form = raw_planes(self, pyramid.reader), Form(name)
+                await self.picture(
+                    slide,
+                    named("raw numbers", box, scale, wanted),
+                    form,
+                    lambda: formats.encode(
+                        raw_numbers(pyramid, box, scale, wanted), form
+                    ),
+                )
+                return
             if deep:
                 planes = planes_asked_for(self, pyramid.reader)
                 form = Form(name)
