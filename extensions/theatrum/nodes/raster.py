@@ -102,6 +102,8 @@ class Raster:
 
     def tiles(self, box: Box, edge: int = TILE) -> list[Box]:
         """Return the tiles that cover a box, on a grid whose corner is the slide's."""
+        if box.width <= 0 or box.height <= 0:
+            return []
         return [
             Box(
                 max(left, box.left),

@@ -27,8 +27,12 @@ def rectangle(left: float, top: float, right: float, bottom: float) -> Polygon:
 
 def noisy(array: npt.NDArray[np.int16], amount: float = 2.0, seed: int = 1) -> Pixels:
     """A picture with the noise of a camera."""
-    noise = np.random.default_rng(seed).normal(0, amount, array.shape)
-    return (array + noise).clip(0, 255).astype(np.uint8)
+    height, width = array.shape[:2]
+    patch = np.random.default_rng(seed).normal(0, amount, (256, 256, 3))
+    noise = np.tile(
+        np.rint(patch).astype(np.int16), (height // 256 + 1, width // 256 + 1, 1)
+    )
+    return (array + noise[:height, :width]).clip(0, 255).astype(np.uint8)
 
 
 def blank(width: int, height: int) -> npt.NDArray[np.int16]:

@@ -85,12 +85,13 @@ def test_a_mask_does_not_depend_on_the_tile(
     assert np.array_equal(joined, whole)
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.floats(0, 100), st.floats(0, 100))
 def test_neighbouring_areas_share_no_pixel_and_leave_none_out(
     x: float, y: float
 ) -> None:
     raster = raster_at(ArrayImage(np.zeros((100, 100, 3), np.uint8)), 0.5)
-    inner = (x, y)
+    inner = (x, y)  # at a corner of the rim, two of the four have no area
     rim = [(0, 0), (100, 0), (100, 100), (0, 100)]
     parts = [
         [inner, first, second]
@@ -98,7 +99,8 @@ def test_neighbouring_areas_share_no_pixel_and_leave_none_out(
     ]
     total = np.zeros((100, 100), np.int64)
     for part in parts:
-        total += raster.mask(Polygon(part), raster.box)
+        if part[0] not in part[1:]:
+            total += raster.mask(Polygon(part), raster.box)
     assert total.min() == total.max() == 1
 
 
