@@ -26,6 +26,7 @@ SOURCE = Path(commands.__file__).read_text()
         "--lane-port",
         "--metrics-port",
         "--workers",
+        "--cors",
     ],
 )
 def test_every_option_is_in_the_commands_and_in_the_document(name: str) -> None:
