@@ -15,8 +15,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +23,7 @@ import numpy.typing as npt
 from tile_server import patience
 from tile_server.pixels import Pixels
 from tile_server.readers.planes import Numbers, Plane, PlaneFacts
-from tile_server.readers.protocol import Level, SlideFacts
+from tile_server.readers.protocol import Closes, Level, SlideFacts
 
 # A hostile header could announce any chunk; no writer's comes near this.
 LONGEST_CHUNK = 256 * 2**20
@@ -112,7 +111,7 @@ def _nothing_associated(name: str) -> Pixels:
 
 
 @dataclass(frozen=True)
-class ChunkedPlanes:
+class ChunkedPlanes(Closes):
     """A `PlaneReader` over a function that gives chunks.
 
     Attributes
@@ -153,14 +152,3 @@ class ChunkedPlanes:
 
     def close(self) -> None:
         self.release()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

@@ -14,8 +14,6 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 
@@ -41,7 +39,7 @@ from tile_server.readers.planes import (
     default_colour,
     rgb_channels,
 )
-from tile_server.readers.protocol import Level, SlideFacts
+from tile_server.readers.protocol import Closes, Level, SlideFacts
 from tile_server.reading import Place
 
 log = logging.getLogger(__name__)
@@ -164,7 +162,7 @@ class _Series:
                 log.info("an associated image is left out: %s", type(error).__name__)
 
 
-class _Reader:
+class _Reader(Closes):
     """What both readers have in common."""
 
     def __init__(self, series: _Series, background: Colour) -> None:
@@ -200,17 +198,6 @@ class _Reader:
 
     def close(self) -> None:
         self._series.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class DicomReader(_Reader):

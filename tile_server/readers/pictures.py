@@ -10,8 +10,7 @@ import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import imagecodecs
 import numpy as np
@@ -34,7 +33,7 @@ from tile_server.readers.planes import (
     PlaneReader,
     rgb_channels,
 )
-from tile_server.readers.protocol import Level, Reader, SlideFacts
+from tile_server.readers.protocol import Closes, Level, Reader, SlideFacts
 from tile_server.readers.pyramid_file import MOST_PIXELS, read_pyramid, write_pyramid
 from tile_server.readers.rendering import rendered
 from tile_server.readers.tiff_segments import DECODE_ERRORS, TiffSegments
@@ -46,7 +45,7 @@ _ORIENTATION = 0x0112
 
 
 @dataclass(frozen=True)
-class PictureReader:
+class PictureReader(Closes):
     """An imported RGB picture; see `protocol.Reader` for the methods."""
 
     path: Path
@@ -76,17 +75,6 @@ class PictureReader:
 
     def close(self) -> None:
         self.segments.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def open_png(path: Path, chunks: ChunkCache, imports: Imports) -> Reader:

@@ -96,6 +96,25 @@ class Reduces(Protocol):
         """
 
 
+class Closes:
+    """What `with` closes; the one thing that readers inherit."""
+
+    def close(self) -> None:
+        """Free what is held; called once."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
 class Reader(Protocol):
     """One open slide; a context manager, closed once by its owner."""
 

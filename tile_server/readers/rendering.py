@@ -13,8 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
-from typing import Protocol, Self, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +29,7 @@ from tile_server.readers.planes import (
     Window,
     rgb_channels,
 )
-from tile_server.readers.protocol import Level, Reader, SlideFacts
+from tile_server.readers.protocol import Closes, Level, Reader, SlideFacts
 from tile_server.readers.statistics import automatic_window
 from tile_server.readers.style import MOST_CHANNELS, PLAIN, ChannelStyle, Style, check
 
@@ -52,7 +51,7 @@ class _Layer:
     gamma: float
 
 
-class Rendered:
+class Rendered(Closes):
     """Planes shown in a style; see `protocol.Reader` for the methods.
 
     It owns its planes: closing it closes them. What `restyled` gives shares them and
@@ -173,17 +172,6 @@ class Rendered:
         if self._owner:
             self.source.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def _layer(self, wanted: ChannelStyle) -> _Layer:
         channel = self.source.planes.channels[wanted.index]
         window = wanted.window or self._windows[wanted.index]
@@ -231,7 +219,7 @@ def rendered(planes: PlaneReader) -> Rendered:
 
 
 @dataclass(frozen=True)
-class RgbPlanes:
+class RgbPlanes(Closes):
     """An RGB slide as three planes of 8 bits; it does not own the slide."""
 
     slide: Reader
@@ -264,17 +252,6 @@ class RgbPlanes:
 
     def close(self) -> None:
         """Nothing to close."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 @runtime_checkable

@@ -13,8 +13,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 import openslide
@@ -24,7 +22,7 @@ from tile_server import icc
 from tile_server.errors import DamagedTile, UnreadableSlide
 from tile_server.pixels import Colour, Pixels
 from tile_server.readers.limits import MOST_WHOLE_PIXELS
-from tile_server.readers.protocol import Level, SlideFacts
+from tile_server.readers.protocol import Closes, Level, SlideFacts
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +32,7 @@ GRID = 512
 _WHITE: Colour = (255, 255, 255)
 
 
-class OpenSlideReader:
+class OpenSlideReader(Closes):
     """A slide read through openslide; see `protocol.Reader` for the methods."""
 
     def __init__(
@@ -125,17 +123,6 @@ class OpenSlideReader:
     def close(self) -> None:
         self._closed = True
         self.set_aside()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _open(self) -> openslide.OpenSlide:
         try:
