@@ -1,4 +1,4 @@
-"""Changed bytes in every kind of file of planes: served, refused, never a surprise."""
+"""Changed bytes in every kind of file: served, refused, never a surprise."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests import slides, stacks
+from tests import slides, stacks, vendor_slides
 from tile_server.errors import TileServerError
 from tile_server.probing import Prober, ProbeSettings
 from tile_server.readers import open_slide
@@ -20,6 +20,7 @@ from tile_server.readers import open_slide
 _CASES = int(os.environ.get("FUZZ_CASES", "10000"))
 _SMALL = stacks.StackSpec(width=90, height=70, channels=2, depths=2, levels=2)
 _FLAT = replace(_SMALL, channels=1, levels=1, dtype="int16")
+_FILES = replace(_SMALL, levels=1)
 _PICTURE = Image.fromarray(slides.picture(90, 70))
 
 
@@ -43,6 +44,12 @@ _WRITERS: dict[str, Callable[[Path], Path]] = {
     "picture.png": _picture,
     "picture.jpg": _picture,
     "picture.tif": _picture,
+    "t0_c0.ome.tif": lambda path: stacks.write_ome_files(path.parent, _FILES),
+    "slide.czi": lambda path: vendor_slides.write_czi(path.parent)[0],
+    "slide.ndpi": lambda path: vendor_slides.write_ndpi(path.parent)[0],
+    "slide.scn": lambda path: vendor_slides.write_scn(path.parent)[0],
+    "slide.bif": lambda path: vendor_slides.write_bif(path.parent)[0],
+    "philips.tiff": lambda path: vendor_slides.write_philips(path.parent)[0],
 }
 _WORDS = (b"\xff\xff\xff\xff", b"\0\0\0\0", b"\x7f\xff\xff\xff", b"\0\0\0\x80")
 
