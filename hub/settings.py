@@ -37,6 +37,7 @@ NOT_SETTINGS = frozenset(
         "THEATRUM_COURSE",
         "THEATRUM_COURSES_URL",
         "THEATRUM_COURSE_DIR",
+        "THEATRUM_IA_API_URL",
         "THEATRUM_INSTANCE",
         "THEATRUM_TEST_DATA",
         "THEATRUM_TILE_CACHE",

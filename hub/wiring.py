@@ -25,6 +25,9 @@ from hub.system_accounts import SERVICES
 
 RESEARCHERS = "researchers"
 OPEN_TO_ALL = ("catalog", "courses", "voila")
+# Its pages are for its administrators; the pathology server needs no account.
+IA_API = "ia-api"
+IA_API_ADMINS = "ia-api-admins"
 
 # JupyterHub's own records; it checks them when it reads them.
 Record = dict[str, Any]
@@ -51,13 +54,19 @@ class Installation:
         return f"{self.local_url}services/{name}"
 
     @property
+    def serves_ia_api(self) -> bool:
+        """Whether the IA-API service and its workers run beside the hub."""
+        return self.settings.ia_api.get("enabled") is True
+
+    @property
     def isolated(self) -> bool:
         return self.settings.mode == "accounts"
 
 
 def port_names(courses: Sequence[Course]) -> list[str]:
     """What needs a port of its own."""
-    return ["hub", "proxy", "tiles", *OPEN_TO_ALL, *(course.id for course in courses)]
+    own = ["hub", "proxy", "tiles", *OPEN_TO_ALL, IA_API]
+    return [*own, *(course.id for course in courses)]
 
 
 def kernel_environment(here: Installation, *, kind: str = "people") -> dict[str, str]:
@@ -153,7 +162,22 @@ def services(here: Installation) -> list[Record]:
         **({"user": SERVICES} if here.isolated else {}),
     }
     graders = [_grader(here, course) for course in here.courses]
-    return [tiles, catalog, courses, voila, *graders, culler]
+    ia_api = _ia_api(here, own) if here.serves_ia_api else []
+    return [tiles, catalog, courses, voila, *graders, *ia_api, culler]
+
+
+def _ia_api(here: Installation, own: dict[str, str]) -> list[Record]:
+    """The web server that the pathology server calls, and its workers."""
+    module = [sys.executable, "-m", "services.ia_api"]
+    web = _service(here, IA_API, module, own, display=False)
+    # Where the administrator names no public address it is the hub's own.
+    web["environment"]["THEATRUM_IA_API_URL"] = here.service_url(IA_API)
+    workers = []
+    for number in range(1, int(here.settings.ia_api.get("workers", 1)) + 1):
+        worker = _service(here, IA_API, [*module, "worker"], own)
+        del worker["url"], worker["oauth_no_confirm"]
+        workers.append({**worker, "name": f"{IA_API}-worker-{number}"})
+    return [web, *workers]
 
 
 def _metrics(port: int) -> dict[str, str]:
@@ -211,6 +235,8 @@ def groups(here: Installation) -> dict[str, Record]:
     found: dict[str, Record] = {
         RESEARCHERS: {"users": ["researcher"] if here.settings.demo else []}
     }
+    if here.serves_ia_api:
+        found[IA_API_ADMINS] = {"users": ["teacher"] if here.settings.demo else []}
     for course in here.courses:
         found[course.student_group] = {"users": list(course.students)}
         found[course.teacher_group] = {"users": list(course.teachers)}
@@ -250,6 +276,15 @@ def roles(here: Installation) -> list[Record]:
             "services": ["idle-culler"],
         },
     ]
+    if here.serves_ia_api:
+        found.append(
+            {
+                "name": IA_API_ADMINS,
+                "description": "The pages of the IA-API service",
+                "scopes": [f"access:services!service={IA_API}"],
+                "groups": [IA_API_ADMINS],
+            }
+        )
     found.extend(_course_role(course) for course in here.courses)
     found.extend(_grader_role(course) for course in here.courses)
     return found

@@ -34,8 +34,11 @@ _THREADS = 80
 _NOTIFICATION_THREADS = 8
 
 
-def make_app(service: Service) -> FastAPI:
-    """The service's application; `service` lives as long as it does."""
+def make_app(service: Service, prefix: str = "") -> FastAPI:
+    """The service's application; `service` lives as long as it does.
+
+    `prefix`: where the hub's proxy puts it, without a slash at its end.
+    """
     app = FastAPI(
         title="Theatrum IA-API",
         openapi_url=None,
@@ -48,8 +51,9 @@ def make_app(service: Service) -> FastAPI:
     app.state.ready = front.ready
     answers.install(app)
     # Behind a proxy that strips the public path, and behind one that does not.
-    for prefix in {"", urlsplit(service.settings.public_url).path.rstrip("/")}:
-        app.include_router(front.routes(), prefix=prefix)
+    public = urlsplit(service.settings.public_url).path.rstrip("/")
+    for beginning in sorted({"", prefix, public}):
+        app.include_router(front.routes(), prefix=beginning)
     app.add_middleware(
         answers.VersionHeaders,
         default=service.servers.oldest,
