@@ -81,8 +81,9 @@ class TileSettings:
         Budget on disk of the copies of images that cannot be served as they lie. More
         spares making them again.
     most_open
-        How many slides stay open. More spares the 5 to 20 ms of opening; each costs a
-        file descriptor and about half a megabyte.
+        How many slides stay open. More spares the 5 to 30 ms of opening; each costs a
+        file descriptor and up to a tenth of a megabyte, those that openslide has to
+        decode some megabytes.
     look_again_s
         How long a file is believed to be unchanged. Longer spares a look-up in the file
         system now and then; shorter notices a replaced file sooner.
@@ -109,7 +110,7 @@ class TileSettings:
     memory_bytes: int = 64 * 2**20
     decoded_bytes: int = 64 * 2**20
     import_bytes: int = IMPORT_BYTES
-    most_open: int = 128
+    most_open: int = 256
     look_again_s: float = 1.0
     resource_policy: str = "same-origin"
     cors_origins: tuple[str, ...] = ()

@@ -150,7 +150,7 @@ def _slice(
     paths = (target.address(race.rung, place) for place in order)
     trace.write_text("\n".join(paths) + "\n")
     if race.cold:
-        _forget(target.files)
+        servers.forget(target.files)
     before = _cpu_s(target)
     pinned = ["taskset", "-c", "1"] if (os.cpu_count() or 1) > 1 else []
     load = ["wrk", "-t1", f"-c{race.connections}", f"-d{seconds}s", "--timeout", "10s"]
@@ -179,17 +179,6 @@ def _cpu_s(target: Target) -> float:
 def _memory_mb(target: Target) -> float:
     every = (process.memory_full_info() for process in servers.processes(target))
     return sum(getattr(one, "pss", one.rss) for one in every) / 1e6
-
-
-def _forget(files: tuple[Path, ...]) -> None:
-    """Put files out of the system's memory."""
-    for path in files:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fdatasync(descriptor)
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-        finally:
-            os.close(descriptor)
 
 
 def _inner(rung: Rung) -> list[Place]:
