@@ -2,8 +2,8 @@
 
 A whole-slide file is gigabytes, so its content is not read: size and the time of
 the last change (in nanoseconds) tell one version from the next. A slide of many files
-(a DICOM series, an OME-TIFF in parts, a folder) has the versions of all of them in its
-own.
+(a DICOM series, an OME-TIFF in parts, MIRAX, VMS, a folder) has the versions of all of
+them in its own.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from tile_server.errors import UnreadableSlide
 from tile_server.readers.dicom_files import is_dicom, slide_files
 from tile_server.readers.ome_files import ome_files
+from tile_server.readers.same_folder import named_files
 
 # Some 40 ms on a warm disk; an image of 25 000 x 25 000 in chunks of 256 has as many.
 _MOST_ENTRIES = 10_000
@@ -88,14 +89,17 @@ def _series(path: Path) -> tuple[Path, ...]:
 
 
 def _parts(path: Path) -> tuple[Path, ...]:
-    """The files of the image that an OME-TIFF, or its companion, belongs to."""
+    """The files of an OME-TIFF in parts, or of a scanner's slide of several files."""
     if not path.is_file():
         return ()  # opening a pipe would wait for ever
     try:
         files = ome_files(path)
+        if files is not None:
+            return files.every
+        more = tuple(file for file in named_files(path) if file.is_file())
     except UnreadableSlide:
         return ()
-    return () if files is None else files.every
+    return (path, *more) if more else ()
 
 
 def _together(paths: tuple[Path, ...]) -> str:

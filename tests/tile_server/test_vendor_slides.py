@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from tests import vendor_slides
 from tests.tile_server.conftest import Server, decoded
 from tile_server.errors import UnreadableSlide
 from tile_server.readers import open_slide
+from tile_server.versions import file_version
 
 VENDORS = {
     "zeiss": ("zeiss", 20.0, ()),
@@ -95,3 +97,44 @@ def test_a_mirax_file_is_no_plain_picture(tmp_path: Path) -> None:
     (tmp_path / "slide" / "Slidedat.ini").unlink()
     with pytest.raises(UnreadableSlide, match=r"^slide\.mrxs "):
         open_slide(path)
+
+
+SEVERAL = {
+    "mirax": ("slide/Slidedat.ini", "Data0000.dat"),
+    "hamamatsu vms": ("slide.vms", "slide(1,0).jpg"),
+}
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+def test_the_version_changes_with_every_file_of_the_slide(
+    tmp_path: Path, name: str
+) -> None:
+    path, _ = vendor_slides.WRITERS[name](tmp_path)
+    files = [file for file in tmp_path.rglob("*") if file.is_file()]
+    assert len(files) >= 4
+    for file in files:
+        before = file_version(path)
+        os.utime(file, ns=(1, file.stat().st_mtime_ns + 10**9))
+        assert file_version(path) != before
+
+
+@pytest.mark.parametrize("place", ["../{}", "{folder}/{}", "sub/{}", "link"])
+@pytest.mark.parametrize("name", SEVERAL)
+def test_no_file_outside_of_the_slides_folder_is_opened(
+    tmp_path: Path, name: str, place: str
+) -> None:
+    folder = tmp_path / "slides"
+    folder.mkdir()
+    path, _ = vendor_slides.WRITERS[name](folder)
+    index, old = SEVERAL[name]
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"secret")
+    ((folder / index).parent / "link").symlink_to(secret)
+    text = (folder / index).read_text()
+    assert old in text
+    (folder / index).write_text(
+        text.replace(old, place.format("secret", folder=tmp_path))
+    )
+    with pytest.raises(UnreadableSlide, match="outside of its own folder") as refusal:
+        open_slide(path)
+    assert str(tmp_path) not in str(refusal.value)

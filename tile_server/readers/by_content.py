@@ -26,6 +26,7 @@ from tile_server.readers.ome_zarr import (
 from tile_server.readers.pictures import open_jpeg, open_png, open_strips
 from tile_server.readers.protocol import Reader
 from tile_server.readers.rendering import rendered
+from tile_server.readers.same_folder import named_files
 from tile_server.readers.tiff_planes import is_tiled, open_tiff_planes
 from tile_server.readers.tiff_structure import TIFF_STARTS
 
@@ -45,6 +46,7 @@ def open_by_content(path: Path, chunks: ChunkCache, imports: Imports) -> Reader 
     if path.is_dir():
         return rendered(open_zarr_folder(path, chunks)) if is_zarr(path) else None
     start = _start(path)
+    named_files(path)  # refused where it leads elsewhere
     if path.suffix.lower() == ".mrxs":
         # The one slide format whose own file says nothing: it is a small JPEG, or
         # empty, and the slide lies in a folder of its name.

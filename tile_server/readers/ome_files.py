@@ -15,6 +15,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from tile_server.errors import UnreadableSlide
+from tile_server.readers.same_folder import beside
 from tile_server.readers.tiff_structure import TIFF_STARTS, first_description
 
 _MOST_TEXT = 8 * 2**20
@@ -67,7 +68,7 @@ def ome_files(path: Path) -> OmeFiles | None:
     """
     header, described_by = _header(path), path
     if header is not None and header.described_by:
-        described_by = _beside(path, header.described_by)
+        described_by = beside(path, path.parent, header.described_by)
         if not described_by.is_file():
             raise UnreadableSlide(
                 f"{path.name} is described by {described_by.name}, which is not there: "
@@ -78,7 +79,7 @@ def ome_files(path: Path) -> OmeFiles | None:
             raise UnreadableSlide(f"{described_by.name} is no OME-XML.")
     if header is None:
         return None
-    found = [_beside(path, name) for name in sorted(header.names)]
+    found = [beside(path, path.parent, name) for name in sorted(header.names)]
     there = {one for one in found if one.is_file()}
     if described_by == path and not path.name.endswith(_COMPANION):
         if not there - {path}:
@@ -123,24 +124,6 @@ def _known(path: Path, _size: int, _mtime_ns: int) -> _Header | None:
     if len(names) > _MOST_FILES:
         raise UnreadableSlide(f"{path.name} names {len(names)} files.")
     return _Header(elsewhere[0] if elsewhere else "", frozenset(names - {""}))
-
-
-def _beside(path: Path, name: str) -> Path:
-    """The file of that name in the folder of `path`, if it is a plain name."""
-    folder = path.parent
-    file = folder / name
-    if (
-        not name
-        or Path(name).name != name
-        or "\\" in name
-        or "\0" in name
-        or file.resolve().parent != folder.resolve()
-    ):
-        raise UnreadableSlide(
-            f"{path.name} names a file outside of its own folder. Put all files of "
-            "the image into one folder."
-        )
-    return file
 
 
 def _description(path: Path) -> str | None:
