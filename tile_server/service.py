@@ -17,7 +17,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -236,10 +236,27 @@ class TileService:
         if self._stopping.is_set():
             raise Stopped("The tile service is stopping.")
         loop = asyncio.get_running_loop()
+        end: asyncio.Future[Answer] = loop.create_future()
+
+        def landed(work: Future[Answer]) -> None:
+            slide.let_go()
+            if end.done():
+                return  # the visitor has gone
+            if work.cancelled():
+                end.cancel()  # the service stops
+                return
+            error = work.exception()
+            if error is None:
+                end.set_result(work.result())
+            else:
+                end.set_exception(error)
+
         slide.take()
-        work = self._disk.submit(read)
-        work.add_done_callback(lambda _: loop.call_soon_threadsafe(slide.let_go))
-        return await asyncio.wrap_future(work)
+        # The loop is woken once for all of it: each time costs as much as a read.
+        self._disk.submit(read).add_done_callback(
+            lambda work: loop.call_soon_threadsafe(landed, work)
+        )
+        return await end
 
     async def made_tile(
         self, slide: OpenedSlide, rung: Rung, t_x: int, t_y: int
