@@ -214,7 +214,6 @@ class ServiceSettings(_Table):
 
     slide_bytes: int = Field(64 << 30, ge=1)
     """The largest slide that is fetched."""
-    files_per_slide: int = Field(2000, ge=1)
     disk_quota_bytes: int = Field(500 << 30, ge=1)
     """What all fetched slides together may take on one machine."""
     min_free_bytes: int = Field(5 << 30, ge=0)
