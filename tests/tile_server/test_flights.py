@@ -118,7 +118,8 @@ def test_a_slide_stays_open_until_its_thread_has_ended(
 
         def reading() -> int:
             place.work()
-            read.append(place.reader.read(0, 0, 0, (64, 64)))
+            # A longer read would see that nobody waits, and end itself.
+            read.append(place.reader.encoded_tile(0, 0, 0))
             return 0
 
         visit = asyncio.ensure_future(place.flights.join("a", place.slide, reading))

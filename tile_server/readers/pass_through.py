@@ -144,6 +144,8 @@ class PassThroughReader:
         return self._slide.associated_image(name)
 
     def close(self) -> None:
+        for table, _ in self._stored.values():
+            table.let_go()
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

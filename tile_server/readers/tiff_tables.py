@@ -121,6 +121,10 @@ class TileTable:
                 return None
         return _entry(block, number % _BLOCK)
 
+    def let_go(self) -> None:
+        """Read no more: the descriptor's number may soon be another file's."""
+        self._descriptor = -1
+
     def look_through(self, file_bytes: int) -> tuple[int, int, list[int]]:
         """How many tiles lie past the end, the longest, and some that are there."""
         cut, longest = 0, 0

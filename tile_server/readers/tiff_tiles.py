@@ -126,6 +126,8 @@ class TiledReader:
         return self._slide.associated_image(name)
 
     def close(self) -> None:
+        for table, _ in self._tiles.values():
+            table.let_go()
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
