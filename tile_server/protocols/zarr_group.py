@@ -40,8 +40,8 @@ def zarr_routes(base: str) -> list[URLSpec]:
     below = f"{re.escape(base)}s/([A-Za-z0-9_-]+)/(zarr2?)"
     chunk = "/".join([r"(\d{1,9})"] * 5)
     return [
-        web.url(rf"{below}/(zarr\.json|\.zgroup|\.zattrs)", GroupHandler),
-        web.url(rf"{below}/(\d{{1,3}})/(zarr\.json|\.zarray)", ArrayHandler),
+        web.url(rf"{below}/(zarr\.json|\.zgroup|\.zattrs|\.zmetadata)", GroupHandler),
+        web.url(rf"{below}/(\d{{1,3}})/(zarr\.json|\.zarray|\.zattrs)", ArrayHandler),
         web.url(rf"{below}/(\d{{1,3}})/(?:c/)?{chunk}", ChunkHandler),
     ]
 
@@ -178,6 +178,15 @@ def group(pyramid: Pyramid, kind: str, name: str) -> dict[str, Any]:
             "multiscales": [_multiscale(pyramid) | {"version": "0.4"}],
             "omero": _omero(pyramid.reader) | {"version": "0.4"},
         }
+    if kind == "zarr2" and name == ".zmetadata":
+        # HTTP cannot list a folder, so the group says what it holds.
+        own = {one: group(pyramid, kind, one) for one in (".zgroup", ".zattrs")}
+        arrays = {
+            f"{number}/{one}": array(pyramid, kind, number, one)
+            for number in range(len(_rungs(pyramid)))
+            for one in (".zarray", ".zattrs")
+        }
+        return {"zarr_consolidated_format": 1, "metadata": own | arrays}
     raise OutsideTheGrid(f"This group has no {name}.")
 
 
@@ -216,6 +225,9 @@ def array(pyramid: Pyramid, kind: str, number: int, name: str) -> dict[str, Any]
             "attributes": {},
             "dimension_names": _AXES,
         }
+    if kind == "zarr2" and name == ".zattrs":
+        # How xarray finds the names of axes, which Zarr 2 has no place for.
+        return {"_ARRAY_DIMENSIONS": list(_AXES)}
     raise OutsideTheGrid(f"This array has no {name}.")
 
 
