@@ -38,10 +38,12 @@ def write_czi(folder: Path, *, codec: str = "zstd") -> Written:
                 raw = np.ascontiguousarray(part).tobytes()
                 if codec == "zstd":
                     raw = b"\x01" + imagecodecs.zstd_encode(raw)
+                elif codec == "jpeg xr":
+                    raw = imagecodecs.jpegxr_encode(np.ascontiguousarray(part))
                 size = part.shape[1], part.shape[0]
                 # Positions are wherever the stage stood.
                 blocks.append((x * factor - 900, y * factor + 70, *size, factor, raw))
-    compression = {"plain": 0, "zstd": 6}[codec]
+    compression = {"plain": 0, "zstd": 6, "jpeg xr": 4}[codec]
     xml = (
         "<ImageDocument><Metadata><Information><Image>"
         f"<SizeX>{WIDTH}</SizeX><SizeY>{HEIGHT}</SizeY><SizeS>1</SizeS>"

@@ -79,6 +79,12 @@ def test_both_codecs_of_a_czi_are_read_without_loss(tmp_path: Path, codec: str) 
             assert np.array_equal(reader.read(number, 0, 0, (width, height)), wanted)
 
 
+def test_a_czi_in_jpeg_xr_is_refused_with_the_reason(tmp_path: Path) -> None:
+    path, _ = vendor_slides.write_czi(tmp_path, codec="jpeg xr")
+    with pytest.raises(UnreadableSlide, match=r"^slide\.czi .*JPEG XR"):
+        open_slide(path)
+
+
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.7])
 @pytest.mark.parametrize("name", sorted({*VENDORS} - {"mirax", "hamamatsu vms"}))
 def test_a_file_cut_off_is_refused_by_name(
