@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tile_server import answers, formats
-from tile_server.service import TileSettings
+from tile_server import answers, formats, tokens
+from tile_server.service import TileService, TileSettings
 
 DOCS = Path(__file__).parents[2] / "docs" / "tiles"
 TEXT = (DOCS / "http.md").read_text("utf-8")
@@ -35,6 +35,12 @@ def test_every_metric_is_documented() -> None:
     source = (Path(answers.__file__).parent / "metrics.py").read_text()
     text = (DOCS / "lane.md").read_text()
     names = [part.split('"')[0] for part in source.split('"theatrum_tiles_')[1:]]
+    names.remove("{name}")  # the levels, below
     assert len(names) >= 4
     for name in names:
         assert f"theatrum_tiles_{name}" in text
+    service = TileService(TileSettings(tokens.new_key(), probe=None))
+    levels = service.levels()
+    service.stop()
+    for name in levels:
+        assert f"_{name}`" in text
