@@ -1,0 +1,386 @@
+"""The jobs' table: each change whole or not at all, the same on both databases."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select, update
+
+from services.ia_api import jobs
+from services.ia_api.database import Database
+from services.ia_api.errors import BadInvocation, Busy, Unauthorized
+from services.ia_api.leases import Leases
+from services.ia_api.models import Job, Token
+from services.ia_api.sealing import Sealer
+from services.ia_api.settings import ServiceSettings
+from services.ia_api.states import ENDED, FOLLOWS, STATES
+from services.ia_api.store import Request, Store
+from services.ia_api.transitions import Lost
+from tests import postgres
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def database(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Database]:
+    folder = tmp_path_factory.mktemp("store")
+    if request.param == "sqlite":
+        made = Database("", folder)
+        yield made
+        made.close()
+        return
+    reason = postgres.missing()
+    if reason is not None:
+        pytest.skip(reason)
+    with postgres.cluster() as cluster:
+        made = Database(cluster.new_database(), folder)
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def store(database: Database, tmp_path: Path) -> Store:
+    return _store(database, tmp_path)
+
+
+@pytest.fixture
+def leases(store: Store) -> Leases:
+    return Leases(store.database, store.settings)
+
+
+def _store(database: Database, folder: Path, **settings: object) -> Store:
+    chosen = ServiceSettings.model_validate(settings)
+    return Store(database, Sealer(folder / "token.key"), chosen)
+
+
+def _request(**other: object) -> Request:
+    number = next(_numbers)
+    plain = Request(
+        app="probe",
+        application_id="probe",
+        slide_id=f"slide-{number}",
+        callback_url=f"https://sps-{number}.example.org/v1",
+        token=f"token-{number}",
+        action="create",
+        input={"type": "wholeSlide"},
+        context={},
+        cancellation_token=f"cancel-{number}",
+        stamp="whole",
+        application_version="probe 1.0.0",
+    )
+    return dataclasses.replace(plain, **other)  # type: ignore[arg-type]
+
+
+def _queued(store: Store, request: Request | None = None) -> Job:
+    job = store.receive(request or _request()).job
+    result = {"id": next(_numbers), "versionId": "1"}
+    assert store.queue(
+        job.job_id, result=result, slide_size=(100, 50), api_version="1.10"
+    )
+    return store.get(job.job_id)
+
+
+def test_no_state_follows_an_ended_one_and_all_can_end() -> None:
+    assert set(FOLLOWS) == set(STATES)
+    assert all(not FOLLOWS[state] for state in ENDED)
+    assert all("dead" in FOLLOWS[state] for state in set(STATES) - ENDED)
+
+
+def test_a_request_that_is_delivered_twice_is_one_job(store: Store) -> None:
+    request = _request()
+    first, second = store.receive(request), store.receive(request)
+    assert (first.how, second.how) == ("new", "repeated")
+    assert first.job.job_id == second.job.job_id
+
+
+def test_requests_of_the_same_moment_become_one_job(store: Store) -> None:
+    request = _request()
+    found: list[str] = []
+
+    def deliver() -> None:
+        found.append(store.receive(request).job.job_id)
+
+    threads = [threading.Thread(target=deliver) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 8
+    assert len(set(found)) == 1
+
+
+def test_a_second_request_for_the_same_work_joins_the_first(store: Store) -> None:
+    request = _request()
+    first = store.receive(request)
+    second = store.receive(dataclasses.replace(request, cancellation_token="other"))
+    assert second.how == "attached"
+    assert second.job.job_id == first.job.job_id
+    # It is cancelled by either token.
+    ended = store.cancel(request.callback_url, request.application_id, "other")
+    assert ended == [first.job.job_id]
+
+
+def test_a_second_request_supersedes_the_first_where_the_policy_says_so(
+    database: Database, tmp_path: Path
+) -> None:
+    store = _store(database, tmp_path, on_repeat="supersede")
+    request = _request()
+    first = store.receive(request).job
+    second = store.receive(dataclasses.replace(request, cancellation_token="other"))
+    assert second.how == "new"
+    assert second.instead_of is not None
+    assert second.instead_of.job_id == first.job_id
+    assert store.get(first.job_id).state == "superseded"
+
+
+def test_other_marks_on_the_same_slide_are_other_work(store: Store) -> None:
+    request = _request()
+    first = store.receive(request)
+    second = store.receive(
+        dataclasses.replace(request, stamp="other", cancellation_token="other")
+    )
+    assert (first.how, second.how) == ("new", "new")
+
+
+def test_a_full_queue_refuses_instead_of_growing(
+    database: Database, tmp_path: Path
+) -> None:
+    _queued(_store(database, tmp_path))
+    with pytest.raises(Busy):
+        _store(database, tmp_path, queue_limit=1).receive(_request())
+
+
+def test_a_failed_first_result_leaves_room_for_the_same_request(store: Store) -> None:
+    request = _request()
+    job = store.receive(request).job
+    store.refuse(job.job_id, "unreachable")
+    again = store.receive(request)
+    assert again.how == "new"
+    assert again.job.job_id != job.job_id
+
+
+def test_of_two_workers_one_gets_a_job(store: Store, leases: Leases) -> None:
+    job = _queued(store)
+    leases.claim(job.job_id, 1, "one")
+    with pytest.raises(Lost):
+        leases.claim(job.job_id, 1, "two")
+    assert leases.is_held(job.job_id, "one")
+    assert not leases.is_held(job.job_id, "two")
+
+
+def test_a_job_that_a_person_ended_is_changed_by_no_worker(
+    store: Store, leases: Leases
+) -> None:
+    request = _request()
+    job = _queued(store, request)
+    leases.claim(job.job_id, 1, "one")
+    assert request.cancellation_token is not None
+    store.cancel(request.callback_url, request.application_id, "cancel-none")
+    assert leases.is_held(job.job_id, "one")
+    store.cancel(
+        request.callback_url, request.application_id, request.cancellation_token
+    )
+    assert not leases.is_held(job.job_id, "one")
+    for change in (
+        lambda: leases.checkpoint(job.job_id, "one", "info"),
+        lambda: leases.settle(job.job_id, "one", "succeeded"),
+        lambda: leases.retry(job.job_id, "one", "crash"),
+    ):
+        with pytest.raises(Lost):
+            change()
+    assert store.get(job.job_id).state == "cancelled"
+
+
+def test_a_job_of_a_dead_worker_goes_back_to_the_queue(
+    store: Store, leases: Leases
+) -> None:
+    job = _queued(store)
+    leases.claim(job.job_id, 1, "gone")
+    leases.checkpoint(job.job_id, "gone", "info")
+    assert leases.take_back({"gone"}) == [(job.job_id, 1)]
+    now = store.get(job.job_id)
+    assert (now.state, now.attempt, now.run, now.checkpoint) == ("queued", 2, 2, 2)
+    # The dead one was only thought to be dead.
+    with pytest.raises(Lost):
+        leases.settle(job.job_id, "gone", "succeeded")
+
+
+def test_a_lease_without_a_heartbeat_runs_out(store: Store, leases: Leases) -> None:
+    job = _queued(store)
+    leases.claim(job.job_id, 1, "one")
+    assert leases.take_back(set()) == []
+    with store.database.writing() as session:
+        session.execute(
+            update(Job).where(Job.job_id == job.job_id).values(lease_until=time.time())
+        )
+    assert leases.take_back(set()) == [(job.job_id, 1)]
+
+
+def test_a_crash_loop_ends(database: Database, tmp_path: Path) -> None:
+    store = _store(database, tmp_path, attempts=2)
+    leases = Leases(database, store.settings)
+    job = _queued(store)
+    leases.claim(job.job_id, 1, "one")
+    leases.take_back({"one"})
+    leases.claim(job.job_id, 2, "two")
+    leases.take_back({"two"})
+    now = store.get(job.job_id)
+    assert (now.state, now.error_code) == ("dead", "crash-loop")
+
+
+def test_a_retry_waits_its_time_and_is_the_next_attempt(
+    store: Store, leases: Leases
+) -> None:
+    job = _queued(store)
+    leases.claim(job.job_id, 1, "one")
+    assert leases.retry(job.job_id, "one", "unreachable", wait_s=3600) == "retry_wait"
+    leases.wake()
+    assert store.get(job.job_id).state == "retry_wait"
+    with store.database.writing() as session:
+        session.execute(
+            update(Job).where(Job.job_id == job.job_id).values(not_before=0.0)
+        )
+    leases.wake()
+    now = store.get(job.job_id)
+    assert (now.state, now.attempt, now.run) == ("queued", 2, 2)
+
+
+def test_the_backoff_has_full_jitter_and_a_cap(store: Store, leases: Leases) -> None:
+    first = [leases.backoff_s(1) for _ in range(500)]
+    late = [leases.backoff_s(60) for _ in range(500)]
+    base, cap = store.settings.backoff_base_s, store.settings.backoff_cap_s
+    assert 0 <= min(first) < base / 4
+    assert base * 0.75 < max(first) <= base
+    assert cap * 0.75 < max(late) <= cap
+
+
+def test_a_job_that_waits_for_a_token_goes_on_with_the_next_request(
+    store: Store, leases: Leases
+) -> None:
+    request = _request()
+    job = _queued(store, request)
+    leases.claim(job.job_id, 1, "one")
+    leases.settle(job.job_id, "one", "waiting_auth", code="token")
+    other = dataclasses.replace(
+        request, slide_id="another", cancellation_token="x", token="newer"
+    )
+    store.receive(other)
+    now = store.get(job.job_id)
+    # Waiting was no failure.
+    assert (now.state, now.attempt, now.run) == ("queued", 1, 2)
+    assert store.token_of(now) == "newer"
+
+
+def test_tokens_are_sealed_and_go_with_the_last_job_that_needs_them(
+    store: Store, leases: Leases
+) -> None:
+    request = _request(token="a-very-secret-token")
+    one = _queued(store, request)
+    two = _queued(
+        store, dataclasses.replace(request, stamp="other", cancellation_token="other")
+    )
+
+    def rows() -> list[bytes]:
+        with store.database.reading() as session:
+            return list(
+                session.scalars(
+                    select(Token.sealed).where(
+                        Token.callback_url == request.callback_url
+                    )
+                )
+            )
+
+    assert len(rows()) == 1
+    assert b"very-secret" not in rows()[0]
+    for job in (one, two):
+        leases.claim(job.job_id, 1, "one")
+        leases.settle(job.job_id, "one", "succeeded")
+        assert len(rows()) == 1
+        leases.close(job.job_id, "one")
+    assert rows() == []
+    with pytest.raises(Unauthorized):
+        store.token_of(store.get(one.job_id))
+
+
+def test_a_deleted_result_ends_its_job_and_is_remembered(store: Store) -> None:
+    request = _request()
+    job = _queued(store, request)
+    assert job.result_id is not None
+    ended = store.result_deleted(
+        request.callback_url, request.application_id, job.result_id
+    )
+    assert ended == [job.job_id]
+    assert store.get(job.job_id).state == "deleted_by_user"
+    assert store.is_deleted(job)
+
+
+def test_a_request_whose_web_server_died_is_given_up(
+    store: Store, leases: Leases
+) -> None:
+    job = store.receive(_request()).job
+    leases.wake()
+    assert store.get(job.job_id).state == "received"
+    with store.database.writing() as session:
+        session.execute(update(Job).where(Job.job_id == job.job_id).values(updated=0.0))
+    leases.wake()
+    now = store.get(job.job_id)
+    assert (now.state, now.error_code) == ("dead", "abandoned")
+
+
+def test_the_history_of_a_job_tells_each_step(store: Store, leases: Leases) -> None:
+    job = _queued(store)
+    leases.claim(job.job_id, 1, "one")
+    leases.checkpoint(job.job_id, "one", "info")
+    leases.settle(job.job_id, "one", "succeeded")
+    leases.close(job.job_id, "one")
+    kinds = [event.kind for event in jobs.events(store, job.job_id)]
+    assert kinds == [
+        "received",
+        "queued",
+        "running",
+        "checkpoint",
+        "succeeded",
+        "closed",
+    ]
+    assert jobs.one(store, job.job_id).state == "succeeded"
+    slices = jobs.throughput(store, slice_s=60, slices=3)
+    assert sum(one.succeeded for one in slices) >= 1
+
+
+def test_a_dead_job_can_be_begun_anew_while_there_is_a_token(
+    store: Store, leases: Leases
+) -> None:
+    job = _queued(store)
+    leases.claim(job.job_id, 1, "one")
+    leases.settle(job.job_id, "one", "dead", code="crash")
+    fresh = store.get(jobs.retry(store, job.job_id))
+    assert (fresh.state, fresh.result_id) == ("queued", job.result_id)
+    leases.close(job.job_id, "one")
+    leases.claim(fresh.job_id, 1, "one")
+    leases.settle(fresh.job_id, "one", "dead", code="crash")
+    leases.close(fresh.job_id, "one")
+    with pytest.raises(BadInvocation, match="no token"):
+        jobs.retry(store, job.job_id)
+
+
+def test_old_jobs_are_forgotten_and_active_ones_never(
+    store: Store, leases: Leases
+) -> None:
+    old, active = _queued(store), _queued(store)
+    leases.claim(old.job_id, 1, "one")
+    leases.settle(old.job_id, "one", "succeeded")
+    leases.close(old.job_id, "one")
+    gone = [
+        job_id for some in jobs.forget(store, time.time() + 1) for job_id, _ in some
+    ]
+    assert old.job_id in gone
+    assert active.job_id not in gone
+    assert jobs.count(store, jobs.Wanted(job_id=active.job_id)) == 1
