@@ -62,7 +62,7 @@ def deidentify(
             source, target, key_file, profile, whole_series, mapping, operator_list
         )
     except DeidentifyError as err:
-        errors.print(str(err), markup=False)
+        errors.print(str(err), markup=False, soft_wrap=True)
         raise typer.Exit(WRONG_CALL) from err
     raise typer.Exit(code)
 

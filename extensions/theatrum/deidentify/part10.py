@@ -56,7 +56,7 @@ def read(content: bytes) -> DataSet:
     if content[128:132] == b"DICM":
         syntax, start = _meta(content, 132)
     elif content[:2] == _GROUP_2 and content[4:6] == b"UL":
-        syntax, start = _meta(content, 0)
+        syntax, start = _meta(content, 0)  # without a preamble
     elif content[:2] in (b"\x08\x00", b"\x05\x00") and len(content) > 16:
         syntax, start = "", 0
     else:
@@ -102,7 +102,7 @@ def write(data_set: DataSet, sop_class: str, sop_instance: str) -> list[bytes]:
 def _meta(content: bytes, start: int) -> tuple[str, int]:
     """The transfer syntax, and where group 2 ends; it is explicit little endian."""
     at, syntax = start, ""
-    while content[at : at + 2] == _GROUP_2:
+    while content[at : at + 2] == _GROUP_2 and at + 12 <= len(content):
         vr = content[at + 4 : at + 6]
         if vr in (b"OB", b"UN", b"OW", b"SQ", b"UT"):
             length, value = struct.unpack_from("<L", content, at + 8)[0], at + 12
@@ -111,8 +111,6 @@ def _meta(content: bytes, start: int) -> tuple[str, int]:
         if content[at + 2 : at + 4] == b"\x10\x00":
             syntax = content[value : value + length].rstrip(b"\0 ").decode("latin-1")
         at = value + length
-        if at + 8 > len(content):
-            break
     if at + 8 > len(content):
         raise Refused("damaged", "The file ends within its file meta information.")
     return syntax, at
