@@ -1,7 +1,8 @@
 """The instances of a slide that is no DICOM file: one for each rung of its ladder.
 
 A rung that is a level of JPEG tiles keeps them: its frames are the file's own tiles,
-also those at the right and bottom edge, which the file has filled up as DICOM wants it.
+undecoded, also those at the right and bottom edge, which the file has filled up as
+DICOM wants it.
 All other frames are encoded once, in the colours of their level. The associated images
 are instances of one frame each.
 
@@ -36,6 +37,7 @@ _KINDS = {"label": "LABEL", "macro": "OVERVIEW", "thumbnail": "THUMBNAIL"}
 # libjpeg's longest side.
 _LONGEST_SIDE = 65_500
 _USUAL_RATIO = 10.0
+_APP14 = 0xEE
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,10 @@ class LevelInstance:
         if not self.passes or self.rung.level is None:
             return None
         t_y, t_x = divmod(number, self.columns)
-        return pyramid.reader.encoded_tile(self.rung.level, t_x, t_y)
+        stream = pyramid.reader.encoded_tile(self.rung.level, t_x, t_y)
+        if stream is None or self.photometric != "YBR_FULL_422":
+            return stream
+        return without_adobe(stream)
 
     def made(self, pyramid: Pyramid, number: int) -> bytes:
         t_y, t_x = divmod(number, self.columns)
@@ -224,6 +229,21 @@ def _picture_shape(pyramid: Pyramid, name: str, number: int, picture: Pixels) ->
         ratio=_USUAL_RATIO,
         spacing_mm=spacing,
     )
+
+
+def without_adobe(stream: bytes) -> bytes:
+    """A JPEG of YCbCr without the Adobe marker, which its header says as well.
+
+    pydicom, by Pillow, takes such a frame for RGB and turns its colours once more; what
+    has no marker is YCbCr for everybody. The coded picture stays as it is.
+    """
+    at = 2
+    while stream[at : at + 1] == b"\xff" and stream[at + 1 : at + 2] != b"\xda":
+        end = at + 2 + int.from_bytes(stream[at + 2 : at + 4])
+        if stream[at + 1] == _APP14 and stream[at + 4 : at + 9] == b"Adobe":
+            return stream[:at] + stream[end:]
+        at = end
+    return stream
 
 
 def encoded(pixels: Pixels, photometric: str) -> bytes:
