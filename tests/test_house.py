@@ -87,7 +87,7 @@ def test_imports_point_one_way() -> None:
 
 
 def test_services_import_only_what_is_shared_of_the_notebook_library() -> None:
-    shared = re.compile(r"theatrum\.(node|nodes|deidentify)\b")
+    shared = re.compile(r"theatrum\.(node|nodes|deidentify|structures)\b")
     pattern = re.compile(r"^\s*(?:from|import) (theatrum[\w.]*)", re.MULTILINE)
     wrong = [
         f"{file.relative_to(ROOT)} imports {name}"
