@@ -94,9 +94,9 @@ def answer(here: Service, asked: Asked) -> Json | list[Any]:
 
     Raises an IaApiError; nothing was begun then.
     """
-    here.servers.check(asked.invocation.callback_url)
     action = asked.invocation.action
     try:
+        here.servers.check(asked.invocation.callback_url)
         told, job_id, said = _ACTIONS[action](here, asked)
     except IaApiError as err:
         outcome_text = getattr(err, "code", "") or type(err).__name__

@@ -275,9 +275,11 @@ class Run:
 
     def _store(self, answer: Answer) -> Json:
         """Bring the answer to the pathology server: once, whatever was cut off."""
+        # As this run wrote it last; read again only where somebody changed it since.
+        stored, self._stored = self._stored, None
         for _ in range(_CONFLICTS):
             server = self._connected()
-            stored = self._own(server)
+            stored = stored or self._own(server)
             if stored is None:
                 return self._within_size(
                     server.create_result,
@@ -296,6 +298,7 @@ class Run:
                 raise ResultDeleted("a person deleted the result") from err
             except Conflict:
                 # Somebody changed it between reading and writing: read it again.
+                stored = None
                 time.sleep(random.uniform(0.05, 0.5))  # noqa: S311 - spreads load
         raise Conflict("the result is changed by others all the time")
 
