@@ -43,6 +43,8 @@ _MIN_DIGITS: Final = 5
 _LONG_UID: Final = 12
 _LONG_RAW: Final = 6
 _LONG_WORD: Final = 8
+_LEAST_SPARSE: Final = 64
+_AROUND: Final = 256
 _OWN_UID: Final = re.compile(rb"2\.25\.\d+")
 _NUMBER_BYTES: Final = frozenset(b"0123456789.")
 _WORD_BYTES: Final = frozenset(
@@ -71,22 +73,36 @@ class Canary:
     ) -> None:
         self._own = {uid.encode() for uid in own_uids}
         needles = _needles(identifiers, set(own_dates))
-        self._indexes = {
-            where: _Index(
-                needle
-                for needle in needles
-                if len(needle.content) >= where.value
-                and not (needle.wide and where is Where.NATIVE)
+        self._all = _Index(needles)
+        self._long = {
+            where: _SparseIndex(
+                [
+                    needle
+                    for needle in needles
+                    if len(needle.content) >= where.value
+                    and not (needle.wide and where is Where.NATIVE)
+                ],
+                where.value,
             )
-            for where in Where
+            for where in (Where.COMPRESSED, Where.NATIVE)
         }
 
     def finds(self, content: bytes, where: Where = Where.HEADER) -> bool:
         """Whether any identifier stands in `content`."""
-        lower = content.lower()
-        index = self._indexes[where]
+        if where is not Where.HEADER and len(content) >= _LEAST_SPARSE:
+            return any(
+                self._counts(
+                    bytes(content[start : at + _AROUND]).lower(), at - start, one
+                )
+                for at, one in self._long[where].candidates(content)
+                for start in [max(0, at - _AROUND)]
+            )
+        lower = bytes(content).lower()
         return any(
-            self._counts(lower, at, needle) for at, needle in index.candidates(lower)
+            self._counts(lower, at, needle)
+            for at, needle in self._all.candidates(lower)
+            if len(needle.content) >= where.value
+            and not (needle.wide and where is Where.NATIVE)
         )
 
     def finds_in_name(self, name: str) -> bool:
@@ -164,6 +180,51 @@ class _Index:
                 for needle in self._by_start.get(int(pairs[hit]), ()):
                     if lower.startswith(needle.content, at):
                         yield at, needle
+
+
+class _SparseIndex:
+    """Long needles, looked for at every `stride`th byte only.
+
+    A needle of n bytes covers such a byte within its first `stride`, wherever it
+    stands; so four bytes from there must be four bytes of it. Upper and lower case are
+    in the tables, so that pixels need not be copied to be searched.
+    """
+
+    def __init__(self, needles: list[Needle], shortest: int) -> None:
+        self.stride = (shortest - 3) // 2 * 2
+        self._first: NDArray[np.bool_] = np.zeros(1 << 16, bool)
+        self._second: NDArray[np.bool_] = np.zeros(1 << 16, bool)
+        self._by_four: dict[bytes, list[tuple[Needle, int]]] = defaultdict(list)
+        for needle in needles:
+            for offset in range(self.stride):
+                four = needle.content[offset : offset + 4]
+                self._by_four[four].append((needle, offset))
+        for four in self._by_four:
+            self._first[_cases(four[:2])] = True
+            self._second[_cases(four[2:])] = True
+
+    def candidates(self, content: bytes) -> Iterable[tuple[int, Needle]]:
+        """Every needle that stands in `content`, with its place."""
+        pairs = np.frombuffer(content, "<u2", len(content) // 2)
+        step = self.stride // 2
+        hits = np.flatnonzero(self._first[pairs[:-1:step]]) * step
+        hits = hits[self._second[pairs[hits + 1]]]
+        for hit in (hits * 2).tolist():
+            four = bytes(content[hit : hit + 4]).lower()
+            for needle, offset in self._by_four.get(four, ()):
+                at = hit - offset
+                found = bytes(content[max(0, at) : at + len(needle.content)])
+                if at >= 0 and found.lower() == needle.content:
+                    yield at, needle
+
+
+def _cases(pair: bytes) -> list[int]:
+    """Two bytes in lower and upper case, as little-endian numbers."""
+    return [
+        low | high << 8
+        for low in {pair[0], pair[:1].upper()[0]}
+        for high in {pair[1], pair[1:].upper()[0]}
+    ]
 
 
 def _needles(identifiers: Identifiers, own_dates: set[str]) -> list[Needle]:

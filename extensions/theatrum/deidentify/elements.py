@@ -19,13 +19,14 @@ import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Final
+from typing import Final, cast
 
 from pydicom._dicom_dict import DicomDictionary
 from pydicom.datadict import get_entry
 
 UNDEFINED: Final = 0xFFFFFFFF
 PIXEL_DATA: Final = 0x7FE00010
+_PIXELS: Final = 0x7FE0
 _ITEM: Final = 0xFFFEE000
 _ITEM_END: Final = 0xFFFEE00D
 _SEQUENCE_END: Final = 0xFFFEE0DD
@@ -125,8 +126,8 @@ def vr_of(element: Element) -> str:
     return dictionary_vr(element.tag) or element.vr
 
 
-def parse(buffer: bytes, *, explicit: bool) -> Parsed:
-    """Cut a data set without its file meta information into elements.
+def parse(buffer: bytes, *, explicit: bool, start: int = 0) -> Parsed:
+    """Cut the data set that begins at `start` into elements.
 
     Raises
     ------
@@ -135,7 +136,7 @@ def parse(buffer: bytes, *, explicit: bool) -> Parsed:
     """
     parsed = Parsed([])
     parser = _Parser(buffer, parsed.damaged)
-    parsed.elements, _ = parser.data_set(0, len(buffer), explicit, 0)
+    parsed.elements, _ = parser.data_set(start, len(buffer), explicit, 0)
     return parsed
 
 
@@ -196,7 +197,7 @@ class _Parser:
                     raise Damaged("a value is longer than the file")
                 else:
                     at_next = value + length
-                    element = Element(tag, vr, buffer[value:at_next])
+                    element = Element(tag, vr, self._value(group, value, at_next))
             except Damaged as err:
                 if not (group & 1) and dictionary_vr(tag):
                     err.before = tuple(found)
@@ -214,12 +215,19 @@ class _Parser:
             raise Damaged("an item has no end")
         return found, end
 
+    def _value(self, group: int, start: int, end: int) -> bytes:
+        if group != _PIXELS:
+            return self.buffer[start:end]
+        # A view, not a copy: pixels are only measured, searched and written.
+        return cast("bytes", memoryview(self.buffer)[start:end])
+
     def _undefined(
         self, tag: int, vr: str, value: int, end: int, explicit: bool, depth: int
     ) -> tuple[Element, int]:
-        if tag >> 16 == 0x7FE0 and vr in ("OB", "OW", "UN", ""):
+        if tag >> 16 == _PIXELS and vr in ("OB", "OW", "UN", ""):
             stop = self._fragments(value, end)
-            return Element(tag, vr, self.buffer[value:stop], fragments=True), stop
+            content = self._value(_PIXELS, value, stop)
+            return Element(tag, vr, content, fragments=True), stop
         if vr not in ("SQ", "UN", ""):
             raise Damaged("only sequences may leave their length open")
         items, stop = self.items(
@@ -351,7 +359,8 @@ def _encode_one(element: Element, explicit: bool, pieces: list[bytes]) -> None:
     length = UNDEFINED if element.fragments else len(value)
     if len(value) & 1:
         padded = vr or dictionary_vr(element.tag)
-        value += b" " if padded in _PADDED_BY_SPACES else b"\0"  # PS3.5 6.2
+        pad = b" " if padded in _PADDED_BY_SPACES else b"\0"  # PS3.5 6.2
+        value = bytes(value) + pad
         length += 1
     group, number = element.tag >> 16, element.tag & 0xFFFF
     if not explicit:

@@ -61,16 +61,19 @@ def read(content: bytes) -> DataSet:
         syntax, start = "", 0
     else:
         raise Refused("not_dicom", "This is no DICOM file.")
-    body = content[start:] if start else content
+    body = content
     if syntax == DeflatedExplicitVRLittleEndian:
-        body, syntax = _inflate(body), ExplicitVRLittleEndian
+        body, start, syntax = _inflate(content[start:]), 0, ExplicitVRLittleEndian
     elif syntax == ExplicitVRBigEndian:
-        body, syntax = _swap(content), ExplicitVRLittleEndian
+        body, start, syntax = _swap(content), 0, ExplicitVRLittleEndian
     elif not syntax:
-        explicit = body[4:6].isalpha() and body[4:6].isupper()
+        vr = body[start + 4 : start + 6]
+        explicit = vr.isalpha() and vr.isupper()
         syntax = ExplicitVRLittleEndian if explicit else ImplicitVRLittleEndian
     try:
-        parsed: Parsed = parse(body, explicit=syntax != ImplicitVRLittleEndian)
+        parsed: Parsed = parse(
+            body, explicit=syntax != ImplicitVRLittleEndian, start=start
+        )
     except (Damaged, struct.error, RecursionError) as err:
         refused = Refused("damaged", "The file is cut off or damaged; fetch it again.")
         if isinstance(err, Damaged):

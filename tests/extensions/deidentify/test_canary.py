@@ -82,6 +82,20 @@ def test_an_identifier_is_found_wherever_it_stands(before: bytes, after: bytes) 
     assert CANARY.finds(before + b" saint zyprianus " + after)
 
 
+@given(
+    st.binary(max_size=300),
+    st.binary(max_size=300),
+    st.sampled_from(["Saint Zyprianus", "QUASTELBROOK", "1.2.826.0.1.3680043.8.498.1"]),
+    st.sampled_from([Where.COMPRESSED, Where.NATIVE]),
+)
+@settings(max_examples=300, deadline=None)
+def test_a_long_identifier_is_found_at_every_place_in_pixels(
+    before: bytes, after: bytes, text: str, where: Where
+) -> None:
+    found = b"\0" + text.encode() + b"\0"
+    assert CANARY.finds(bytes(32) + before + found + after + bytes(32), where)
+
+
 def test_a_file_in_which_an_identifier_would_stay_is_held(tmp_path: Path) -> None:
     source = tmp_path / "in"
     source.mkdir()
