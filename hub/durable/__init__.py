@@ -1,0 +1,1 @@
+"""What the services that do durable work share: database, workers' lives, logs, keys."""

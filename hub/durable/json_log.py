@@ -1,0 +1,63 @@
+"""Logs as lines of JSON, without what looks like a secret.
+
+Nothing that identifies a patient, and no token, is ever put into them: callers give
+short words, ids of jobs, and names of apps.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import time
+from collections.abc import Sequence
+from typing import Any
+
+# What looks like a token or a query, should a message of another library hold one.
+_SECRET = re.compile(
+    r"(?i)(bearer\s+|token=|launchUrl=|accession\w*=|patient\w*=)[^\s\"'&]+"
+)
+# These say addresses and paths at level info, and those may hold a name.
+_CHATTY = ("httpx", "httpcore", "dbos", "alembic", "PIL", "pydicom", "pynetdicom")
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line: time, level, message, and the fields that are known."""
+
+    def __init__(self, fields: Sequence[str]) -> None:
+        super().__init__()
+        self._fields = fields
+
+    def format(self, record: logging.LogRecord) -> str:
+        told: dict[str, Any] = {
+            "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created)),
+            "level": record.levelname.lower(),
+            "message": redacted(record.getMessage()),
+        }
+        for name in self._fields:
+            if (value := getattr(record, name, None)) is not None:
+                told[name] = value
+        if record.exc_info and record.exc_info[1] is not None:
+            # Where, not what: a message of somebody's code can hold anything.
+            told["error"] = type(record.exc_info[1]).__name__
+            trace = record.exc_info[2]
+            while trace is not None and trace.tb_next is not None:
+                trace = trace.tb_next
+            if trace is not None:
+                code = trace.tb_frame.f_code
+                told["where"] = f"{code.co_name}:{trace.tb_lineno}"
+        return json.dumps(told, ensure_ascii=False)
+
+
+def redacted(text: str) -> str:
+    """A message without what looks like a secret, and not longer than a screen."""
+    return _SECRET.sub(r"\1[redacted]", text)[:2000]
+
+
+def start_logging(fields: Sequence[str]) -> None:
+    """Log of this process: lines of JSON on standard error, with these fields."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonLines(fields))
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    for chatty in _CHATTY:
+        logging.getLogger(chatty).setLevel(logging.WARNING)
