@@ -5,7 +5,7 @@ A lens out of focus takes fine detail away and leaves coarse detail. Brenner's g
 100-111) measures detail as the squared difference of pixels two apart; but it grows
 with contrast as well, so pale tissue looks blurred. Here it is divided by the same sum
 for pixels eight apart: contrast falls out, and a picture without any detail has
-(2 / 8)**2 = 0.06, whatever it shows. On three public slides of haematoxylin-eosin
+(2 / 8)**2 = 0.06, whatever it shows. On two public slides of haematoxylin-eosin
 sharp fields have 0.23 to 0.47; blurred by a Gaussian of 0.5 µm 0.15 to 0.26, of 1 µm
 0.10 to 0.14.
 

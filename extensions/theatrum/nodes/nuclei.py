@@ -11,7 +11,9 @@ reach, and a nucleus counts for the tile that holds its centroid: so no tile's e
 a nucleus, none counts twice, and the count does not depend on the tiles.
 
 Bounds: nuclei of 3 to 20 µm. Crowded, overlapping nuclei in thick sections are
-under-counted, as by eye. Blurred places lose pale nuclei: look at the focus map first.
+under-counted, as by eye; so are those in cytoplasm that is as dark as other nuclei (on
+a public slide about a fifth, in the basal epithelium of skin). Blurred places lose pale
+nuclei: look at the focus map first.
 """
 
 from __future__ import annotations

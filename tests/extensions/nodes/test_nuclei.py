@@ -276,8 +276,9 @@ def test_on_a_real_slide_the_tiles_do_not_show(shared_data: Path) -> None:
     slide = open_image(shared_data / "wsi" / "CMU-1-Small-Region.svs")
     area = Polygon([(600, 900), (1150, 900), (1150, 1700), (600, 1700)])
     found = count_nuclei(slide, area)
-    # 224 by eye within 15 %, on the region with the marks drawn on it.
-    assert 150 < found.count < 450
+    # Looked at with the marks drawn on it: right in the stroma, about a fifth too few
+    # in the dark epithelium at the right. The bounds only keep it from falling apart.
+    assert 220 < found.count < 350
     raster = raster_at(slide, 0.5)
     small = find_nuclei(raster, [area], Look("h-e"), Context(), edge=240)
     assert np.array_equal(small.points, found.nuclei.points)
