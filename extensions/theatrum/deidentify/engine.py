@@ -7,6 +7,7 @@ be understood is dropped and counted, never a reason to refuse the file.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
@@ -36,6 +37,7 @@ from theatrum.deidentify.values import dummy, fits, is_code
 from theatrum.deidentify.words import clean, scrub
 
 _FIXED_LENGTHS: Final = {"SH": 16, "LO": 64, "AE": 16, "PN": 64}
+_UID: Final = re.compile(r"[\d.]{6,}")
 _OURS: Final = frozenset({0x00120062, 0x00120063, 0x00120064, 0x00280303})
 
 
@@ -55,21 +57,27 @@ class Scrubber:
 
     words: frozenset[str]
     phrases: tuple[str, ...]
+    uids: frozenset[str] = frozenset()
     _seen: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, identifiers: Identifiers) -> Scrubber:
         """A scrubber for the identifiers of a whole package."""
-        phrases = identifiers.phrases | identifiers.uids | spelled(identifiers)
+        phrases = identifiers.phrases | spelled(identifiers)
         ordered = tuple(sorted(phrases, key=len, reverse=True))
         words = identifiers.words | identifiers.dates
-        return cls(frozenset(words), ordered)
+        return cls(frozenset(words), ordered, frozenset(identifiers.uids))
 
     def scrub(self, text: str) -> str:
         """`text` without what the package identifies people by."""
         done = self._seen.get(text)
         if done is None:
-            done = self._seen[text] = scrub(text, self.words, self.phrases)
+            # A package has as many UIDs as files: they are looked up, not tried.
+            without = _UID.sub(
+                lambda found: "" if found[0].strip(".") in self.uids else found[0], text
+            )
+            done = scrub(without, self.words, self.phrases)
+            self._seen[text] = done
         return done
 
 

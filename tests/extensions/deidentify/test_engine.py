@@ -166,6 +166,14 @@ def test_a_name_in_text_that_is_kept_is_taken_out(tmp_path: Path) -> None:
     assert done.ConvolutionKernel == "B30f"
 
 
+def test_a_uid_in_text_that_is_kept_is_taken_out(tmp_path: Path) -> None:
+    one = image()
+    one.SoftwareVersions = f"VB42C 5.1.2 for {one.StudyInstanceUID}"
+    done, content = through(tmp_path, one)
+    assert done.SoftwareVersions.split() == ["VB42C", "5.1.2", "for"]
+    assert str(one.StudyInstanceUID).encode() not in content
+
+
 def test_names_in_other_alphabets_are_taken_out(tmp_path: Path) -> None:
     one = image()
     one.SpecificCharacterSet = ["", "ISO 2022 IR 87"]
