@@ -22,7 +22,6 @@ from theatrum.node.definition import (
     Action,
     Node,
     Numbers,
-    Outputs,
     Pressed,
     Resources,
     node,
@@ -38,6 +37,7 @@ from theatrum.node.errors import (
 )
 from theatrum.node.finding import find
 from theatrum.node.findings import Marks, Measure, Number, Quality, Table
+from theatrum.node.outputs import Outputs
 from theatrum.node.pixels import ArrayImage, Image, Labels, Volume
 from theatrum.node.ports import Constraint, Modality, Port
 from theatrum.node.shapes import Polygon, polygons_of

@@ -10,10 +10,9 @@ back `Outputs`.
 from __future__ import annotations
 
 import functools
-import math
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
@@ -22,8 +21,9 @@ import pydantic
 from theatrum.node.context import Context
 from theatrum.node.digest import code_digest
 from theatrum.node.errors import BadInputs, BadNode, BadOutputs
-from theatrum.node.findings import Marks, Number, Quality
-from theatrum.node.ports import TYPES, Port, signature_of
+from theatrum.node.findings import Marks, Number
+from theatrum.node.outputs import Outputs, misfit, number, plain_value, wanted_by
+from theatrum.node.ports import Port, signature_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -74,55 +74,6 @@ class Pressed:
 
     marks: Marks
     numbers: Numbers
-
-
-class Outputs(Mapping[str, Any]):
-    """What one run gave, by the names of the node's outputs; None is left out."""
-
-    def __init__(self, ports: Mapping[str, Port], values: Mapping[str, Any]) -> None:
-        self.ports = ports
-        self._values = dict(values)
-
-    def __getitem__(self, name: str) -> Any:
-        return self._values[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def of_kind(self, kind: str) -> dict[str, Any]:
-        """Return the values whose port is of a kind, such as "marks"."""
-        return {
-            name: value
-            for name, value in self._values.items()
-            if self.ports[name].kind == kind
-        }
-
-    @property
-    def numbers(self) -> dict[str, Number]:
-        """The numbers, with their units and titles, in the order of the outputs."""
-        return {
-            name: number(self.ports[name], value)
-            for name, value in self.of_kind("number").items()
-        }
-
-    @property
-    def quality(self) -> Quality | None:
-        """The verdict on the slide, if the node gives one."""
-        return next(iter(self.of_kind("quality").values()), None)
-
-    def __repr__(self) -> str:
-        inside = ", ".join(f"{name}={value!r}" for name, value in self.items())
-        return f"Outputs({inside})"
-
-
-def number(port: Port, value: float | int) -> Number:
-    """Return a number as its port describes it."""
-    measure = port.measure
-    assert measure is not None  # noqa: S101  (every number has one; for mypy)
-    return Number(value, measure.unit, port.title, measure.digits)
 
 
 @dataclass(frozen=True)
@@ -270,8 +221,10 @@ class Node(Generic[P, R]):
             value = inputs.get(name)
             if value is None:
                 if not port.optional:
-                    problems.append(f"the input {name!r} ({_wanted(port)}) is missing")
-            elif (problem := _misfit(port, value)) is not None:
+                    problems.append(
+                        f"the input {name!r} ({wanted_by(port)}) is missing"
+                    )
+            elif (problem := misfit(port, value)) is not None:
                 problems.append(f"the input {name!r} {problem}")
         return problems
 
@@ -300,7 +253,7 @@ class Node(Generic[P, R]):
         return Outputs(
             self.outputs,
             {
-                name: _found(self.name, self.outputs[name], value)
+                name: plain_value(self.name, self.outputs[name], value)
                 for name, value in values.items()
                 if not (value is None and self.outputs[name].optional)
             },
@@ -362,7 +315,7 @@ class Node(Generic[P, R]):
             )
         both = {**before, **after}
         return {
-            name: number(port, _found(self.name, port, both[name]))
+            name: number(port, plain_value(self.name, port, both[name]))
             for name, port in known.items()
             if both.get(name) is not None
         }
@@ -455,27 +408,6 @@ def _arguments(model: pydantic.BaseModel) -> dict[str, Any]:
     return {name: getattr(model, name) for name in type(model).model_fields}
 
 
-def _wanted(port: Port) -> str:
-    return f"several {port.kind}s" if port.many else port.kind
-
-
-def _misfit(port: Port, value: Any) -> str | None:
-    """Return what is wrong with a value for a port, or None."""
-    wanted = TYPES[port.kind]
-    if port.many:
-        if not isinstance(value, Sequence) or isinstance(value, str):
-            return f"is {type(value).__name__}, but {_wanted(port)} are wanted"
-        strange = [one for one in value if not isinstance(one, wanted)]
-        if strange:
-            return f"holds {type(strange[0]).__name__}, but {port.kind}s are wanted"
-    elif not isinstance(value, wanted):
-        return f"is {type(value).__name__}, but {port.kind} is wanted"
-    for constraint in port.constraints:
-        if (problem := constraint.problem(value)) is not None:
-            return problem
-    return None
-
-
 def _of_parameter(error: Any) -> str:
     # pydantic's own dictionary of an error: hence Any.
     name = ".".join(str(part) for part in error["loc"])
@@ -484,20 +416,3 @@ def _of_parameter(error: Any) -> str:
     if error["type"] == "missing":
         return f"the parameter {name!r} is missing"
     return f"the parameter {name!r}: {error['msg'][:1].lower()}{error['msg'][1:]}"
-
-
-def _found(name: str, port: Port, value: Any) -> Any:
-    """Return an output's value in its plain form; raises BadOutputs."""
-    if port.kind in ("number", "flag") and hasattr(value, "item"):
-        value = value.item()  # numpy's own numbers
-    if isinstance(value, bool) and port.kind == "number":
-        raise BadOutputs(f"{name} gave a truth value as its number {port.name!r}.")
-    problem = _misfit(port, value)
-    if problem is not None:
-        raise BadOutputs(f"{name}: the output {port.name!r} {problem}.")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise BadOutputs(
-            f"{name}: the output {port.name!r} is {value}. Give None where there is "
-            "nothing to tell, and write `float | None` in its hint."
-        )
-    return tuple(value) if port.many else value

@@ -229,7 +229,10 @@ class Labels:
     """As CSS writes them, for who draws them; none need be given."""
 
     def __post_init__(self) -> None:
-        if self.array.dtype.kind not in ("b", "u", "i") or self.array.ndim not in (2, 3):
+        if self.array.dtype.kind not in ("b", "u", "i") or self.array.ndim not in (
+            2,
+            3,
+        ):
             raise BadValue(
                 "Labels are whole numbers or booleans in two or three dimensions."
             )

@@ -184,7 +184,7 @@ def test_a_slide_in_a_file_gives_what_its_array_gives(tmp_path: Path) -> None:
 
 def test_the_tissue_of_a_real_slide_is_what_is_seen_on_it(shared_data: Path) -> None:
     found = tissue_area(open_image(shared_data / "wsi" / "CMU-1-Small-Region.svs"))
-    # What it gave when the outline, drawn on the thumbnail, was looked at and found good.
+    # What it gave when the outline, drawn on the thumbnail, was found good by eye.
     assert found.share == pytest.approx(31, abs=3)
     assert found.area_mm2 == pytest.approx(0.52, abs=0.05)
     assert found.pieces <= 2
