@@ -61,6 +61,7 @@ def number(port: Port, value: float | int) -> Number:
 
 
 def wanted_by(port: Port) -> str:
+    """Return what a port takes, as a message says it."""
     return f"several {port.kind}s" if port.many else port.kind
 
 
