@@ -36,7 +36,6 @@ from theatrum.deidentify.safe_private import SafeList
 from theatrum.deidentify.values import dummy, fits, is_code
 from theatrum.deidentify.words import clean, scrub
 
-_FIXED_LENGTHS: Final = {"SH": 16, "LO": 64, "AE": 16, "PN": 64}
 _UID: Final = re.compile(r"[\d.]{6,}")
 _OURS: Final = frozenset({0x00120062, 0x00120063, 0x00120064, 0x00280303})
 

@@ -71,7 +71,6 @@ class Rules:
         self._keep_text, self._class_uids = _keep_list()
         self._keep_text = self._keep_text | frozenset(profile.keep_text)
         self._answers: dict[tuple[int, ...], dict[int, Do]] = {}
-        self.removes_overlays = self.do(OVERLAY_DATA, ()) is Do.REMOVE
 
     def at(self, path: tuple[int, ...]) -> dict[int, Do]:
         """The answers given so far at a path; `do` fills it."""
@@ -162,11 +161,11 @@ class Rules:
             return Do.CLEAN
         if vr in TEXT_VRS or vr in DATE_VRS or vr in ("PN", "AE", "UN"):
             return self._act("X/Z/D", tag, vr, path)
-        if self.removes_overlays_group(tag):
+        if self._overlay_goes(tag):
             return Do.REMOVE
         return Do.KEEP
 
-    def removes_overlays_group(self, tag: int) -> bool:
+    def _overlay_goes(self, tag: int) -> bool:
         """Whether an overlay's description goes because its bits go."""
         return (
             tag >> 24 == 0x60
