@@ -1,1 +1,1 @@
-"""What the services that do durable work share: database, workers' lives, logs, keys."""
+"""What durable services share: database, lives of workers, logs, keys."""

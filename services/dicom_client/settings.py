@@ -1,0 +1,302 @@
+"""What an administrator may choose of the DICOM client: the table `[dicom_client]`.
+
+It stands in `theatrum.toml` of the home folder; the options of the commands win over
+it, and over both what an administrator changed on the pages (`CHANGEABLE`). A name that
+is no setting, and a value that is not allowed, stop the start with a sentence that says
+which one. Tokens and keys are no settings: they are sealed in the store.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime, time
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+from services.dicom_client.acceptance import LOCALIZERS, Acceptance
+from services.dicom_client.draw_server import DrawSettings, Endpoints, check_address
+from services.dicom_client.errors import BadRequest, DicomClientError
+
+
+class BadSettings(DicomClientError):
+    """A setting of the service is wrong; the message names it."""
+
+    code = "settings"
+
+
+def _pattern(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as err:
+        raise ValueError(f"{text!r} is no regular expression: {err}") from err
+    return text
+
+
+def _address(text: str) -> str:
+    try:
+        if text:
+            check_address(text)
+    except BadRequest as err:
+        raise ValueError(str(err)) from err
+    return text
+
+
+def _zone(text: str) -> str:
+    try:
+        ZoneInfo(text)
+    except (ZoneInfoNotFoundError, ValueError) as err:
+        raise ValueError(f"{text!r} is no time zone such as Europe/Berlin") from err
+    return text
+
+
+def _hours(text: str) -> str:
+    if text and not re.fullmatch(
+        r"([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d", text
+    ):
+        raise ValueError("write hours as 18:00-06:00")
+    return text
+
+
+AeTitle = Annotated[str, Field(pattern=r"^[ -\[\]-~]{1,16}$")]
+Waits = Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True
+    )
+
+
+class Server(_Table):
+    """The DRAW server, `[dicom_client.server]`."""
+
+    base_url: Annotated[str, AfterValidator(_address)] = ""
+    """`https://...`; empty where only local engines are used."""
+    client_id: str = Field("", max_length=128)
+    """What the server calls this client."""
+    refresh: Literal["v1", "v2", "auto"] = "auto"
+    """How an access token is renewed."""
+    endpoints: dict[str, str] = {}
+    """Paths other than the usual ones, by their names."""
+    proxy: str | None = None
+    """A proxy to go through; the environment's is not taken."""
+    ca_bundle: Path | None = None
+    """Certificates to trust besides the system's."""
+    timeout_s: float = Field(60.0, gt=0)
+    upload_timeout_s: float = Field(300.0, gt=0)
+
+    @model_validator(mode="after")
+    def _endpoints_are_known(self) -> Self:
+        strange = set(self.endpoints) - set(Endpoints.__dataclass_fields__)
+        if strange:
+            raise ValueError(f"there is no endpoint {', '.join(sorted(strange))}")
+        return self
+
+    def draw(self) -> DrawSettings:
+        """What the server's client wants."""
+        return DrawSettings(
+            self.base_url,
+            self.client_id,
+            Endpoints(**self.endpoints),
+            self.refresh,
+            self.proxy,
+            self.ca_bundle,
+            self.timeout_s,
+            self.upload_timeout_s,
+        )
+
+
+class Scp(_Table):
+    """Receiving by C-STORE, `[dicom_client.scp]`; it listens where `port` is set."""
+
+    port: int = Field(0, ge=0, le=65535)
+    bind: str = "0.0.0.0"  # noqa: S104 (modalities send from elsewhere)
+    ae_title: AeTitle = "THEATRUM"
+    allow_ae: tuple[AeTitle, ...] = ()
+    """Calling AE titles that may send; none means all."""
+    allow_clients: tuple[str, ...] = ()
+    """Networks that may send; none means all."""
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    tls_ca: Path | None = None
+    """With it a sender shows a certificate of this authority."""
+    max_associations: int = Field(16, ge=1, le=200)
+    quota_bytes: int = Field(200 << 30, ge=1)
+    """What received files together may take; beyond it senders are refused."""
+
+
+class Dicomweb(_Table):
+    """A PACS that is asked by QIDO-RS, `[dicom_client.dicomweb]`."""
+
+    url: str = ""
+    """Its DICOMweb address; empty for none."""
+    query: dict[str, str] = {}
+    """Attributes that a series has to match, as `ModalitiesInStudy`."""
+    interval_s: float = Field(300.0, ge=1)
+
+
+class ServiceSettings(_Table):
+    """The table `[dicom_client]`."""
+
+    enabled: bool = False
+    """Whether the hub runs the service and its workers."""
+    workers: int = Field(1, ge=0, le=64)
+    """Worker processes that the hub runs; more may run elsewhere."""
+    jobs_per_worker: int = Field(2, ge=1, le=64)
+    """Jobs that one worker works on at once: more use more memory."""
+    server: Server = Server()
+    scp: Scp = Scp()
+    dicomweb: Dicomweb = Dicomweb()
+
+    watch: tuple[Path, ...] = ()
+    """Folders whose images are taken, with all folders below them."""
+    watch_interval_s: float = Field(10.0, gt=0)
+    """Seconds between two looks at the folders."""
+    stable_s: float = Field(60.0, ge=0)
+    """Seconds without a new or changed file after which a series is complete."""
+    stable_scans: int = Field(2, ge=1)
+    """Looks in a row that have to find a file the same."""
+    pull_start: Annotated[str, Field(pattern=r"^(\d{4}-\d{2}-\d{2})?$")] = ""
+    """Files last changed before this day are passed over; empty takes all."""
+
+    localizer: Annotated[str, AfterValidator(_pattern)] = LOCALIZERS
+    """A pattern for series descriptions that are ignored; empty takes localizers."""
+    min_instances: int = Field(10, ge=1)
+    """Series of fewer images are held."""
+    study_date_from: Annotated[str, Field(pattern=r"^(\d{8})?$")] = ""
+    """Studies before this day, as 20240131, are ignored."""
+    warn_faces: bool = False
+
+    profile: str = "autosegmentation"
+    """The de-identification profile: a shipped one, or a file."""
+    canaries: tuple[str, ...] = ()
+    """Texts that no package may hold besides the patient's, such as the hospital's
+    name."""
+
+    beside_images: bool = True
+    """Whether the structure set is put beside the images that came from a folder."""
+    deliver_folder: Path | None = None
+    """A folder that every structure set is put into."""
+    ready_marker: bool = False
+    """Whether a `.ready` file tells that a delivered one is whole."""
+    deliver_stow: str = ""
+    """A DICOMweb address that every structure set is stored at."""
+    keep_old_names: bool = False
+    """Whether a delivered file is named as DRAW's client did."""
+
+    on_unknown_upload: Literal["ask", "again"] = "ask"
+    """What follows an upload of which nobody knows whether it arrived: a person
+    decides, or the same package is sent again."""
+    send_hours: Annotated[str, AfterValidator(_hours)] = ""
+    """Packages leave within these hours only, as 18:00-06:00; empty for always."""
+    time_zone: Annotated[str, AfterValidator(_zone)] = "UTC"
+    poll_s: Waits = (30.0, 60.0, 120.0, 180.0, 300.0)
+    """Seconds before each question for the status; the last one is repeated."""
+    job_deadline_s: float = Field(172_800.0, gt=0)
+    """After which a job that the server still has is stopped for a person."""
+    lost_after: int = Field(5, ge=1)
+    """Answers in a row that a task is unknown, before it counts as lost."""
+
+    lease_s: float = Field(15.0, gt=0.2)
+    """Seconds without a heartbeat after which a worker counts as dead."""
+    attempts: int = Field(8, ge=1, le=100)
+    """How often a step is tried before the job is stopped for a person."""
+    crashes: int = Field(4, ge=1, le=100)
+    """How often a worker may die over a step before the job is stopped."""
+    backoff_base_s: float = Field(2.0, gt=0)
+    backoff_cap_s: float = Field(600.0, gt=0)
+    breaker_failures: int = Field(5, ge=1)
+    """Failures in a row after which the server is left alone for a while."""
+    breaker_s: float = Field(60.0, gt=0)
+    stop_patience_s: float = Field(20.0, ge=0)
+    """How long a worker that is told to stop lets its steps go on."""
+    engine_timeout_s: float = Field(3600.0, gt=0)
+    """How long a local engine may work on a series."""
+    engine_bytes: int = Field(16 << 30, ge=1 << 28)
+    """The memory that a local engine may take."""
+
+    min_free_bytes: int = Field(2 << 30, ge=0)
+    """Below it nothing new is begun."""
+    retention_days: float = Field(90.0, ge=0)
+    """How long ended jobs, their mappings and structure sets are kept."""
+    received_days: float = Field(7.0, ge=0)
+    """How long images that were received are kept after their job has ended."""
+    audit_days: float = Field(3650.0, ge=1)
+    """How long lines of the audit log are kept."""
+
+    metrics_port: int = Field(0, ge=0, le=65535)
+    """Port of live, ready and metrics of the web server; workers take the next ones.
+    0 for none."""
+    metrics_bind: str = "127.0.0.1"
+
+    def acceptance(self) -> Acceptance:
+        """What the acceptance checks want."""
+        return Acceptance(
+            localizer=self.localizer,
+            instances=self.min_instances,
+            study_date_from=self.study_date_from,
+            recognisable=self.warn_faces,
+        )
+
+    def may_send(self, now: datetime) -> bool:
+        """Whether packages may leave now; `now` has a time zone."""
+        if not self.send_hours:
+            return True
+        first, _, last = self.send_hours.partition("-")
+        begin, end = time.fromisoformat(first), time.fromisoformat(last)
+        at = now.astimezone(ZoneInfo(self.time_zone)).time()
+        return begin <= at < end if begin < end else at >= begin or at < end
+
+
+CHANGEABLE = frozenset(
+    {
+        *("server", "localizer", "min_instances", "study_date_from", "warn_faces"),
+        *("stable_s", "pull_start", "send_hours", "poll_s", "on_unknown_upload"),
+        *("beside_images", "retention_days", "received_days"),
+    }
+)
+"""What an administrator may change on the pages, without a restart."""
+
+
+# Any: the table as TOML gave it
+def read(table: Mapping[str, Any], **given: Any) -> ServiceSettings:
+    """The settings of `table`, with what the command line gave (None: not given).
+
+    Raises BadSettings.
+    """
+    chosen = {name: value for name, value in given.items() if value is not None}
+    try:
+        return ServiceSettings.model_validate({**table, **chosen})
+    except ValidationError as err:
+        raise BadSettings(
+            "\n".join(_sentence(fault) for fault in err.errors())
+        ) from err
+
+
+# Any: JSON of the pages
+def changed(settings: ServiceSettings, kept: Mapping[str, Any]) -> ServiceSettings:
+    """The settings with what was changed on the pages; raises BadSettings."""
+    strange = set(kept) - CHANGEABLE
+    if strange:
+        raise BadSettings(
+            f"{', '.join(sorted(strange))} cannot be changed here: theatrum.toml can"
+        )
+    return read(settings.model_dump() | dict(kept))
+
+
+def _sentence(fault: Any) -> str:  # Any: pydantic's record of a fault
+    name = ".".join(["dicom_client", *(str(part) for part in fault["loc"])])
+    if fault["type"] == "extra_forbidden":
+        return f"{name} is not a setting: docs/dicom_client.md names those there are."
+    return f"{name}: {fault['msg']}."
