@@ -63,26 +63,28 @@ def start_logging() -> None:
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
-def note(
-    database: Database,
+def line(
     caller: str,
     action: str,
     *,
     app: str = "",
     outcome: str = "",
     job_id: str | None = None,
-) -> None:
-    """Write a line of the audit log."""
+) -> Audit:
+    """A line of the audit log, for a transaction that writes something else as well."""
+    return Audit(
+        caller=caller[:128],
+        action=action[:32],
+        app=app[:64],
+        outcome=redacted(outcome),
+        job_id=job_id,
+    )
+
+
+def note(database: Database, told: Audit) -> None:
+    """Write a line of the audit log by itself."""
     with database.writing() as session:
-        session.add(
-            Audit(
-                caller=caller[:128],
-                action=action[:32],
-                app=app[:64],
-                outcome=redacted(outcome),
-                job_id=job_id,
-            )
-        )
+        session.add(told)
 
 
 def forget(database: Database, before: float) -> None:

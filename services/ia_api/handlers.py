@@ -32,7 +32,7 @@ from services.ia_api.errors import (
     Transient,
 )
 from services.ia_api.invocations import Invocation
-from services.ia_api.models import Job
+from services.ia_api.models import Audit, Job
 from services.ia_api.pathology_server import PathologyServer, find_own
 from services.ia_api.regions import regions_needed
 from services.ia_api.sealing import digest
@@ -100,15 +100,16 @@ def answer(here: Service, asked: Asked) -> Json | list[Any]:
         told, job_id, said = _ACTIONS[action](here, asked)
     except IaApiError as err:
         outcome_text = getattr(err, "code", "") or type(err).__name__
-        _note(here, asked, f"refused: {outcome_text}", None)
+        told_of = _audited(asked, f"refused: {outcome_text}", None)
+        audit.note(here.store.database, told_of)
         raise
-    _note(here, asked, said, job_id)
+    if said is not None:
+        audit.note(here.store.database, _audited(asked, said, job_id))
     return told
 
 
-def _note(here: Service, asked: Asked, said: str, job_id: str | None) -> None:
-    audit.note(
-        here.store.database,
+def _audited(asked: Asked, said: str, job_id: str | None) -> Audit:
+    return audit.line(
         asked.caller,
         asked.invocation.action,
         app=asked.app.id,
@@ -117,8 +118,11 @@ def _note(here: Service, asked: Asked, said: str, job_id: str | None) -> None:
     )
 
 
-Done = tuple[Json | list[Any], str | None, str]
-"""The body of the answer, the job at issue, and a word for the audit log."""
+Done = tuple[Json | list[Any], str | None, str | None]
+"""The body of the answer, the job at issue, and a word for the audit log.
+
+None: the audit log was told already, in the transaction of the change itself.
+"""
 
 
 def _create(here: Service, asked: Asked) -> Done:
@@ -136,13 +140,14 @@ def _create(here: Service, asked: Asked) -> Done:
     if not asked.turn.finish():
         # The user was told of an error: what is stored becomes "failed".
         here.store.refuse(job.job_id, "answer-deadline")
-    in_time = here.store.queue(
+    here.store.queue(
         job.job_id,
         result=stored,
         slide_size=slide.size,
         api_version=str(server.api_version),
+        audit=_audited(asked, "queued", job.job_id),
     )
-    return stored, job.job_id, "queued" if in_time else "ended meanwhile"
+    return stored, job.job_id, None
 
 
 def _request(app: App, invocation: Invocation, mark: str = "") -> Request:

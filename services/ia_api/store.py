@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session, aliased
 
 from services.ia_api.database import Database
 from services.ia_api.errors import Busy, Unauthorized
-from services.ia_api.models import Alias, Job, Token, Tombstone, new_job_id
+from services.ia_api.models import Alias, Audit, Job, Token, Tombstone, new_job_id
 from services.ia_api.sealing import Sealer, digest
 from services.ia_api.settings import ServiceSettings
 from services.ia_api.states import ACTIVE, State
@@ -196,6 +196,7 @@ class Store:
         result: dict[str, Any],  # Any: a stored result
         slide_size: Sequence[int],
         api_version: str,
+        audit: Audit | None = None,
     ) -> bool:
         """The first result is stored: off to the workers. False where it ended."""
         kept = {
@@ -205,6 +206,8 @@ class Store:
             "api_version": api_version,
         }
         with self.database.writing() as session:
+            if audit is not None:
+                session.add(audit)
             job = get_job(session, job_id)
             if job.state != "received":
                 # Ended meanwhile: the last word still has to be said on the result.
