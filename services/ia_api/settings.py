@@ -225,9 +225,6 @@ class ServiceSettings(_Table):
     """Port of live, ready and metrics of the web server; workers take the next ones.
     0 for none."""
     metrics_bind: str = "127.0.0.1"
-    publish_to: str = ""
-    """A collection of the catalogue in which finished slides are registered,
-    de-identified; empty for none."""
 
     @model_validator(mode="after")
     def _secret_is_a_segment(self) -> Self:
