@@ -24,6 +24,7 @@ from services.ia_api.errors import (
     Gone,
     Transient,
 )
+from services.ia_api.transitions import Lost
 from services.ia_api.versions import Version
 
 log = logging.getLogger("theatrum.ia_api")
@@ -36,6 +37,7 @@ TABLE: Mapping[type[Exception], tuple[int, str]] = {
     **STATUS,
     Transient: (503, "Try again: the pathology server was not to be reached."),
     Conflict: (409, "Load the result anew: somebody else changed it."),
+    Lost: (409, "Look again: the job has changed meanwhile."),
     Gone: (410, "The slide or the result is no longer there."),
 }
 

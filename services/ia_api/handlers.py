@@ -253,6 +253,7 @@ def _modify(here: Service, asked: Asked) -> Done:
     """A person changed a result: the numbers follow, and the result is stored."""
     invocation = asked.invocation
     stored = invocation.input or {}
+    _renew(here, invocation)
     server = _server(here, invocation)
     job_id = _job_of(stored)
     edited = _recounted(here, asked, server, stored)

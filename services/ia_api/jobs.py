@@ -240,7 +240,7 @@ def retry(store: Store, job_id: str) -> str:
     Raises BadInvocation where it succeeded, is at work, or has no token left.
     """
     with store.database.writing() as session:
-        job = session.get(Job, job_id)
+        job = session.get(Job, job_id, with_for_update=True)
         if job is None:
             raise NoSuchJob("there is no such job")
         if job.state in {"retry_wait", "waiting_auth"}:
@@ -292,7 +292,7 @@ def retry(store: Store, job_id: str) -> str:
 
 def _change(store: Store, job_id: str, state: State) -> None:
     with store.database.writing() as session:
-        job = session.get(Job, job_id)
+        job = session.get(Job, job_id, with_for_update=True)
         if job is None:
             raise NoSuchJob("there is no such job")
         change(session, job, state, detail="by hand")

@@ -159,7 +159,7 @@ class Leases:
     def release(self, job_id: str, worker: str) -> None:
         """Give a job back that was not finished; another worker goes on with it."""
         with self.database.writing() as session:
-            job = session.get(Job, job_id)
+            job = session.get(Job, job_id, with_for_update=True)
             if job is None or job.lease_owner != worker:
                 return
             if job.state == "running":
@@ -176,7 +176,7 @@ class Leases:
                 put(session, job, lease_owner=None)
 
     def _held(self, session: Session, job_id: str, worker: str) -> Job:
-        job = session.get(Job, job_id, with_for_update=not self.database.is_sqlite)
+        job = session.get(Job, job_id, with_for_update=True)
         if job is None or job.state != "running" or job.lease_owner != worker:
             raise Lost("the job is no longer this worker's")
         return job
@@ -342,7 +342,7 @@ class Leases:
         count = 0
         with self.database.writing() as session:
             for job_id, run in runs:
-                job = session.get(Job, job_id)
+                job = session.get(Job, job_id, with_for_update=True)
                 if job is None or job.run != run or job.state != "queued":
                     continue
                 put(session, job, run=run + 1)
@@ -394,9 +394,10 @@ class Leases:
             job = get(session, job_id)
             if job.lease_owner not in {None, worker}:
                 raise Lost("another worker closes this job")
+            token_ref = job.token_ref
             put(session, job, closed=time.time(), lease_owner=None, token_ref=None)
             note(session, job_id, "closed", detail, worker)
-            self._forget_tokens(session)
+            self._forget_token(session, token_ref)
 
     def close_later(self, job_id: str, worker: str, wait_s: float) -> None:
         """The last word could not be said yet."""
@@ -405,12 +406,22 @@ class Leases:
             if job.lease_owner == worker:
                 put(session, job, lease_owner=None, not_before=time.time() + wait_s)
 
-    def _forget_tokens(self, session: Session) -> None:
-        needed = select(Job.token_ref).where(
-            Job.closed.is_(None), Job.token_ref.is_not(None)
+    def _forget_token(self, session: Session, token_ref: int | None) -> None:
+        """Remove a token that no job needs any more.
+
+        Held first: whoever renews it, or closes another of its jobs, waits or is
+        waited for, and what they did is seen by the question that follows.
+        """
+        if token_ref is None:
+            return
+        token = session.get(Token, token_ref, with_for_update=True)
+        needed = session.scalar(
+            select(Job.job_id)
+            .where(Job.closed.is_(None), Job.token_ref == token_ref)
+            .limit(1)
         )
-        for row in session.scalars(select(Token).where(Token.id.not_in(needed))):
-            session.delete(row)
+        if token is not None and needed is None:
+            session.delete(token)
 
     def _any(self, which: ColumnElement[bool]) -> bool:
         """Whether there is such a job: a look takes no lock, as a change does."""

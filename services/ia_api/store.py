@@ -112,7 +112,9 @@ class Store:
         known = self._by_idem_key(session, request.idem_key)
         if known is not None:
             return Received(known, "repeated")
-        active = session.scalar(select(Job).where(Job.active_key == request.active_key))
+        active = session.scalar(
+            select(Job).where(Job.active_key == request.active_key).with_for_update()
+        )
         superseded = None
         if active is not None:
             if request.action == "newImageFiles":
@@ -305,7 +307,9 @@ class Store:
     def _end(
         self, session: Session, state: State, *which: ColumnElement[bool]
     ) -> list[str]:
-        found = session.scalars(select(Job).where(Job.state.in_(ACTIVE), *which)).all()
+        found = session.scalars(
+            select(Job).where(Job.state.in_(ACTIVE), *which).with_for_update()
+        ).all()
         for job in found:
             change(session, job, state)
         return [job.job_id for job in found]
@@ -321,11 +325,14 @@ class Store:
         self, session: Session, callback_url: str, application_id: str, token: str
     ) -> int:
         """Keep the newest token of a (callback, app); jobs that wait for one go on."""
+        # Held, because the last job that needed the token may be closed just now.
         row = session.scalar(
-            select(Token).where(
+            select(Token)
+            .where(
                 Token.callback_url == callback_url,
                 Token.application_id == application_id,
             )
+            .with_for_update()
         )
         if row is None:
             row = Token(callback_url=callback_url, application_id=application_id)
@@ -334,11 +341,13 @@ class Store:
         row.updated = time.time()
         session.flush()
         waiting = session.scalars(
-            select(Job).where(
+            select(Job)
+            .where(
                 Job.state == "waiting_auth",
                 Job.callback_url == callback_url,
                 Job.application_id == application_id,
             )
+            .with_for_update()
         )
         for job in waiting:
             change(
@@ -377,7 +386,7 @@ class Store:
     def get(self, job_id: str) -> Job:
         """A job as it is now; raises NoSuchJob."""
         with self.database.reading() as session:
-            return get_job(session, job_id)
+            return get_job(session, job_id, lock=False)
 
 
 def token_mark(cancellation_token: str | None) -> str | None:

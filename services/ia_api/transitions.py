@@ -71,8 +71,12 @@ def note(
     session.add(Event(job_id=job_id, kind=kind, detail=detail[:256], worker=worker))
 
 
-def get(session: Session, job_id: str) -> Job:
-    job = session.get(Job, job_id)
+def get(session: Session, job_id: str, *, lock: bool = True) -> Job:
+    """A job, held against others until the transaction ends; raises NoSuchJob.
+
+    SQLite has no locks of rows: a writing transaction holds the whole file there.
+    """
+    job = session.get(Job, job_id, with_for_update=lock or None)
     if job is None:
         raise NoSuchJob("there is no such job")
     return job

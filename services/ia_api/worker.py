@@ -189,7 +189,7 @@ class _Janitor:
         rows = self._bench.leases.workers()
         dead = {row.worker_id for row in rows if _is_dead(row, self._row, lease_s)}
         broken = self._bench.leases.take_back(dead)
-        alive = {row.worker_id for row in rows} - dead
+        alive = {row.worker_id for row in rows} - dead | {self._bench.worker}
         self._dispatcher.find_lost(alive)
         for job_id, _run in broken:
             log.warning("a job is taken back", extra={"job": job_id})

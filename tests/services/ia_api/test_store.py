@@ -384,3 +384,42 @@ def test_old_jobs_are_forgotten_and_active_ones_never(
     assert old.job_id in gone
     assert active.job_id not in gone
     assert jobs.count(store, jobs.Wanted(job_id=active.job_id)) == 1
+
+
+def test_a_token_that_is_renewed_while_its_last_job_closes_is_never_lost(
+    store: Store, leases: Leases
+) -> None:
+    base = _request()
+    lost: list[str] = []
+    done: list[str] = []
+
+    def use(number: int) -> None:
+        for turn in range(8):
+            request = dataclasses.replace(
+                base,
+                stamp=f"{number}-{turn}",
+                cancellation_token=f"{number}-{turn}",
+            )
+            job = _queued(store, request)
+            worker = f"token-{number}"
+            leases.claim(job.job_id, 1, worker)
+            try:
+                store.token_of(store.get(job.job_id))
+            except Unauthorized:
+                lost.append(job.job_id)
+            leases.settle(job.job_id, worker, "succeeded")
+            leases.close(job.job_id, worker)
+            done.append(job.job_id)
+
+    threads = [threading.Thread(target=use, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert lost == []
+    assert len(done) == 32
+    with store.database.reading() as session:
+        left = session.scalars(
+            select(Token).where(Token.callback_url == base.callback_url)
+        ).all()
+    assert left == []
