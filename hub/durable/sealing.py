@@ -29,12 +29,19 @@ class Sealer:
             self._box = Fernet(private_key(key_file, Fernet.generate_key()))
 
     def seal(self, text: str) -> bytes:
-        return self._box.encrypt(text.encode())
+        return self.seal_bytes(text.encode())
+
+    def seal_bytes(self, content: bytes) -> bytes:
+        return self._box.encrypt(content)
 
     def open(self, sealed: bytes) -> str:
         """The text; SealedElsewhere where another key sealed it."""
+        return self.open_bytes(sealed).decode()
+
+    def open_bytes(self, sealed: bytes) -> bytes:
+        """The content; SealedElsewhere where another key sealed it."""
         try:
-            return self._box.decrypt(sealed).decode()
+            return self._box.decrypt(sealed)
         except InvalidToken as err:
             raise SealedElsewhere(
                 "this was sealed with another key: all machines need the same key file"

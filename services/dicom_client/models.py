@@ -103,7 +103,11 @@ class Job(Base):
     """When its last file came."""
     facts_sealed: Mapped[bytes | None] = mapped_column(LargeBinary)
     """Patient and study for the pages: JSON, sealed."""
+    files_sealed: Mapped[bytes | None] = mapped_column(LargeBinary)
+    """The paths of its images, fixed when it is complete: JSON, packed and sealed."""
     duplicate_of: Mapped[str | None] = mapped_column(String(16))
+    result_key: Mapped[str | None] = mapped_column(String(64), index=True)
+    """A digest of the structure set's SOP Instance UID, to know it when it is met."""
 
     package_sha256: Mapped[str | None] = mapped_column(String(64))
     task_sealed: Mapped[bytes | None] = mapped_column(LargeBinary)
@@ -149,15 +153,10 @@ class File(Base):
     source: Mapped[str] = mapped_column(String(64))
     size: Mapped[int] = mapped_column(BigInteger)
     mtime_ns: Mapped[int] = mapped_column(BigInteger)
-    since: Mapped[float] = mapped_column(Float, default=0.0)
-    """Since when size and time have been the same."""
-    scans: Mapped[int] = mapped_column(Integer, default=0)
     reason: Mapped[str] = mapped_column(String(32), default="")
-    """Why it is no instance of a series that is segmented; empty while it is."""
+    """Why it is no instance for us; it is not opened again until it changes."""
+    series_key: Mapped[str] = mapped_column(String(64), default="", index=True)
     sop_key: Mapped[str] = mapped_column(String(64), default="")
-    job_id: Mapped[str | None] = mapped_column(
-        ForeignKey("dc_job.job_id", ondelete="SET NULL"), index=True
-    )
     seen: Mapped[float] = mapped_column(Float, default=time.time)
 
 

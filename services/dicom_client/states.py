@@ -83,7 +83,7 @@ FOLLOWS: dict[State, frozenset[State]] = {
 }
 
 FOR_A_PERSON: frozenset[State] = frozenset({"held", "unmatched", "ambiguous"})
-"""Nothing happens until a person decides."""
+"""A person chooses the template, or lets it be."""
 ENDED: frozenset[State] = frozenset(
     {"ignored", "done", "failed", "server_failed", "lost", "cancelled"}
 )
@@ -92,7 +92,7 @@ RETRIABLE: frozenset[State] = frozenset(
 )
 WORK: tuple[State, ...] = (
     *("matched", "deidentified", "packed", "uploading", "submitted", "processing"),
-    *("ready", "downloaded", "rejected", "reidentified", "exported", "confirmed"),
+    *("ready", "downloaded", "reidentified", "exported", "confirmed"),
 )
 """A worker takes a job that is in one of these, step by step."""
 AT_SERVER: frozenset[State] = frozenset(

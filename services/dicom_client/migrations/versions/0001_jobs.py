@@ -38,6 +38,22 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name"),
     )
     op.create_table(
+        "dc_file",
+        sa.Column("path_key", sa.String(length=64), nullable=False),
+        sa.Column("path_sealed", sa.LargeBinary(), nullable=False),
+        sa.Column("source", sa.String(length=64), nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=False),
+        sa.Column("mtime_ns", sa.BigInteger(), nullable=False),
+        sa.Column("reason", sa.String(length=32), nullable=False),
+        sa.Column("series_key", sa.String(length=64), nullable=False),
+        sa.Column("sop_key", sa.String(length=64), nullable=False),
+        sa.Column("seen", sa.Float(), nullable=False),
+        sa.PrimaryKeyConstraint("path_key"),
+    )
+    op.create_index(
+        op.f("ix_dc_file_series_key"), "dc_file", ["series_key"], unique=False
+    )
+    op.create_table(
         "dc_job",
         sa.Column("job_id", sa.String(length=16), nullable=False),
         sa.Column("series_key", sa.String(length=64), nullable=False),
@@ -72,7 +88,9 @@ def upgrade() -> None:
         sa.Column("released", sa.Float(), nullable=True),
         sa.Column("arrived", sa.Float(), nullable=False),
         sa.Column("facts_sealed", sa.LargeBinary(), nullable=True),
+        sa.Column("files_sealed", sa.LargeBinary(), nullable=True),
         sa.Column("duplicate_of", sa.String(length=16), nullable=True),
+        sa.Column("result_key", sa.String(length=64), nullable=True),
         sa.Column("package_sha256", sa.String(length=64), nullable=True),
         sa.Column("task_sealed", sa.LargeBinary(), nullable=True),
         sa.Column("server_status", sa.String(length=100), nullable=False),
@@ -90,6 +108,9 @@ def upgrade() -> None:
     op.create_index("dc_job_created", "dc_job", ["created"], unique=False)
     op.create_index("dc_job_due", "dc_job", ["state", "next_run_at"], unique=False)
     op.create_index("dc_job_series", "dc_job", ["series_key"], unique=False)
+    op.create_index(
+        op.f("ix_dc_job_result_key"), "dc_job", ["result_key"], unique=False
+    )
     op.create_table(
         "dc_kept",
         sa.Column("name", sa.String(length=64), nullable=False),
@@ -162,23 +183,6 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_dc_event_job_id"), "dc_event", ["job_id"], unique=False)
     op.create_table(
-        "dc_file",
-        sa.Column("path_key", sa.String(length=64), nullable=False),
-        sa.Column("path_sealed", sa.LargeBinary(), nullable=False),
-        sa.Column("source", sa.String(length=64), nullable=False),
-        sa.Column("size", sa.BigInteger(), nullable=False),
-        sa.Column("mtime_ns", sa.BigInteger(), nullable=False),
-        sa.Column("since", sa.Float(), nullable=False),
-        sa.Column("scans", sa.Integer(), nullable=False),
-        sa.Column("reason", sa.String(length=32), nullable=False),
-        sa.Column("sop_key", sa.String(length=64), nullable=False),
-        sa.Column("job_id", sa.String(length=16), nullable=True),
-        sa.Column("seen", sa.Float(), nullable=False),
-        sa.ForeignKeyConstraint(["job_id"], ["dc_job.job_id"], ondelete="SET NULL"),
-        sa.PrimaryKeyConstraint("path_key"),
-    )
-    op.create_index(op.f("ix_dc_file_job_id"), "dc_file", ["job_id"], unique=False)
-    op.create_table(
         "dc_overlap",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("job_id", sa.String(length=16), nullable=False),
@@ -210,8 +214,6 @@ def downgrade() -> None:
     op.drop_table("dc_rating")
     op.drop_index(op.f("ix_dc_overlap_job_id"), table_name="dc_overlap")
     op.drop_table("dc_overlap")
-    op.drop_index(op.f("ix_dc_file_job_id"), table_name="dc_file")
-    op.drop_table("dc_file")
     op.drop_index(op.f("ix_dc_event_job_id"), table_name="dc_event")
     op.drop_table("dc_event")
     op.drop_table("dc_delivery")
@@ -221,10 +223,13 @@ def downgrade() -> None:
     op.drop_table("dc_secret")
     op.drop_table("dc_rules")
     op.drop_table("dc_kept")
+    op.drop_index(op.f("ix_dc_job_result_key"), table_name="dc_job")
     op.drop_index("dc_job_series", table_name="dc_job")
     op.drop_index("dc_job_due", table_name="dc_job")
     op.drop_index("dc_job_created", table_name="dc_job")
     op.drop_table("dc_job")
+    op.drop_index(op.f("ix_dc_file_series_key"), table_name="dc_file")
+    op.drop_table("dc_file")
     op.drop_table("dc_duty")
     op.drop_table("dc_breaker")
     op.drop_index("dc_audit_at", table_name="dc_audit")
