@@ -210,7 +210,7 @@ def _stored(
     slide: SlideInfo,
     received: Received,
 ) -> Json:
-    how = {
+    how: dict[str, Any] = {
         "job_id": received.job.job_id,
         "version": server.api_version,
         "application_version": asked.app.version,
@@ -225,15 +225,11 @@ def _stored(
         try:
             old = server.result(previous.result_id)
             if not results.is_final(old):
-                return server.update_result(
-                    results.updated(old, fresh, slide, **how)  # type: ignore[arg-type]
-                )
+                return server.update_result(results.updated(old, fresh, slide, **how))
         except (Gone, Conflict):
             # Deleted or changed by a person: it is left alone.
             pass
-    return server.create_result(
-        results.new_result(fresh, slide, **how)  # type: ignore[arg-type]
-    )
+    return server.create_result(results.new_result(fresh, slide, **how))
 
 
 def _again(here: Service, asked: Asked, job: Job) -> Json:
