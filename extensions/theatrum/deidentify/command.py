@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-ALL_GIVEN_OUT = 0
+DONE = 0
 WRONG_CALL = 2
 SOME_STAYED = 3
 NONE_GIVEN_OUT = 4
@@ -42,18 +42,21 @@ def deidentify(
     operator_list: Annotated[
         Path | None, typer.Option(help="List the paths of held and refused files here.")
     ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Say by the exit code if a file stayed.")
+    ] = False,
 ) -> None:
     """De-identify DICOM files after PS3.15 Annex E.
 
     Exit codes:
 
-    0 every file was given out;
+    0 the run is complete: OUT/report.json lists what was held or refused, and why;
 
     2 the call, the profile, the key or a folder is wrong, and nothing was written;
 
-    3 some files were held or refused: OUT holds the others, report.json says why;
+    3 (with --strict) some files were held or refused;
 
-    4 no file was given out.
+    4 (with --strict) no file was given out.
     """
     from theatrum.deidentify.errors import DeidentifyError
 
@@ -64,7 +67,7 @@ def deidentify(
     except DeidentifyError as err:
         errors.print(str(err), markup=False, soft_wrap=True)
         raise typer.Exit(WRONG_CALL) from err
-    raise typer.Exit(code)
+    raise typer.Exit(code if strict else DONE)
 
 
 def _run(
@@ -131,7 +134,7 @@ def _run(
         markup=False,
     )
     if report.given_out == report.files:
-        return ALL_GIVEN_OUT
+        return DONE
     return SOME_STAYED if report.given_out else NONE_GIVEN_OUT
 
 
