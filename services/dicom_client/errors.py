@@ -33,6 +33,25 @@ class WrongState(DicomClientError):
     code = "state"
 
 
+class NotPackable(DicomClientError):
+    """A series stays inside: it cannot be de-identified, or would tell a name.
+
+    `code` is the reason's short word; doing it again changes nothing.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class LocalEngineFailed(DicomClientError):
+    """A local engine gave no result; `code` says why: crash, memory, time-limit, ..."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
 class EngineError(DicomClientError):
     """The segmentation engine did not do what was asked."""
 
@@ -89,6 +108,11 @@ STATUS: dict[type[Exception], tuple[int, str]] = {
     BadRequest: (400, "Change the request as the detail says."),
     NoSuchThing: (404, "Look at the list for what there is."),
     WrongState: (409, "Look at the state again: it may have changed meanwhile."),
+    NotPackable: (422, "Look at the images and at the template, as the detail says."),
+    LocalEngineFailed: (
+        500,
+        "Look at the template's engine and its parameters, or raise its limits.",
+    ),
     EngineError: (
         502,
         "Look at the segmentation server: the detail says what it said.",
