@@ -7,6 +7,7 @@ import sys
 
 from hub import pages, settings
 from hub.signin import SignIn
+from services.ia_api import health, jobs
 from services.ia_api.app import make_app
 from services.ia_api.opening import open_service
 from services.ia_api.serving import PATIENCE
@@ -21,7 +22,12 @@ def main() -> None:
     public = {"public_url": os.environ.get("THEATRUM_IA_API_URL", "")}
     chosen = read({**public, **installation.ia_api})
     if sys.argv[1:] == ["worker"]:
-        work(installation.home, chosen, database_url=installation.database_url)
+        work(
+            installation.home,
+            chosen,
+            database_url=installation.database_url,
+            metrics_ports=health.ports_of(chosen.metrics_port, worker=True),
+        )
         return
     service = open_service(
         installation.home,
@@ -31,7 +37,13 @@ def main() -> None:
     )
     app = make_app(service, os.environ["JUPYTERHUB_SERVICE_PREFIX"].rstrip("/"))
     SignIn().install(app)
-    pages.serve(app)
+    with health.serving(
+        chosen.metrics_bind,
+        health.ports_of(chosen.metrics_port, worker=False),
+        app.state.ready,
+        lambda: jobs.figures(service.store),
+    ):
+        pages.serve(app)
 
 
 if __name__ == "__main__":

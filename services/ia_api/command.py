@@ -85,11 +85,22 @@ def worker(
     metrics_port: MetricsOption = None,
 ) -> None:
     """Work on jobs until told to stop; as many of these as there is work for."""
+    from services.ia_api import health
     from services.ia_api.worker import work
 
-    settings, chosen = _chosen(home, metrics_port=metrics_port)
+    settings, chosen = _chosen(home)
+    ports = (
+        health.ports_of(chosen.metrics_port, worker=True)
+        if metrics_port is None
+        else health.ports_of(metrics_port, worker=False)
+    )
     try:
-        work(settings.home, chosen, database_url=database or settings.database_url)
+        work(
+            settings.home,
+            chosen,
+            database_url=database or settings.database_url,
+            metrics_ports=ports,
+        )
     except IaApiError as err:
         _refuse(str(err))
 

@@ -53,7 +53,7 @@ def serve(
     try:
         with health.serving(
             settings.metrics_bind,
-            settings.metrics_port,
+            health.ports_of(settings.metrics_port, worker=False),
             app.state.ready,
             lambda: jobs.figures(service.store),
         ):

@@ -18,7 +18,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import psutil
@@ -44,7 +44,13 @@ _TICK_S = 0.2
 _SWEEP_S = 60.0
 
 
-def work(home: Path, settings: ServiceSettings, *, database_url: str) -> None:
+def work(
+    home: Path,
+    settings: ServiceSettings,
+    *,
+    database_url: str,
+    metrics_ports: Sequence[int],
+) -> None:
     """Work until told to stop (SIGTERM, SIGINT); what is not finished is given back."""
     start_logging()
     service = open_service(home, settings, database_url=database_url, listed=False)
@@ -70,7 +76,7 @@ def work(home: Path, settings: ServiceSettings, *, database_url: str) -> None:
     janitor = _Janitor(bench, row)
     with health.serving(
         settings.metrics_bind,
-        settings.metrics_port,
+        metrics_ports,
         janitor.trouble,
         lambda: jobs.figures(service.store),
     ):
