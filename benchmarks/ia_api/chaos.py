@@ -143,6 +143,8 @@ def _run(site: Site, chosen: argparse.Namespace) -> dict[str, Any]:
                 for viewer in viewers:
                     viewer.cancel(viewer.body("cancel", slide_ids[0], {}), judge=False)
         list(asking)
+    # Beyond the limit nobody is killed any more; all the same each job has to end.
+    wait(lambda: _all_final(site, chosen.jobs), "all jobs end", chosen.limit_s)
     seconds = time.monotonic() - began
     latencies.sort()
     return {
@@ -169,8 +171,16 @@ def _all_final(site: Site, jobs: int) -> bool:
     )
 
 
+def _no_files(site: Site) -> bool:
+    try:
+        return not site.slide_files()
+    except FileNotFoundError:
+        # A folder went while it was looked into: there was one.
+        return False
+
+
 def _left_over(site: Site, url: str) -> dict[str, Any]:
-    wait(lambda: not site.slide_files(), "all files are removed", 120)
+    wait(lambda: _no_files(site), "all files are removed", 120)
     engine = create_engine(url or f"sqlite:///{site.home}/ia_api/theatrum.sqlite")
 
     def rows(query: str) -> list[Any]:
