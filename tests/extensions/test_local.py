@@ -15,13 +15,18 @@ import pytest
 from tests import slides
 
 KERNEL = """
-import sys
+import signal, sys
 from theatrum import open_image
 from theatrum.local import tile_service
+# Whoever starts the tests in the background makes them, and so this, ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 open_image("slide.svs")
-print(tile_service().process.pid, flush=True)
+told = False
 while True:
     try:
+        if not told:
+            told = True
+            print(tile_service().process.pid, flush=True)
         if not sys.stdin.readline():
             break
         print(open_image("slide.svs").region(0, 0, 8, 8).shape, flush=True)
