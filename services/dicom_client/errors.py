@@ -27,6 +27,12 @@ class NoSuchThing(DicomClientError):
     code = "unknown"
 
 
+class NotAllowed(DicomClientError):
+    """The person's groups do not give this right."""
+
+    code = "not-allowed"
+
+
 class WrongState(DicomClientError):
     """The series or job is in a state in which this cannot be done."""
 
@@ -104,8 +110,19 @@ class BadDownload(EngineError):
     code = "checksum"
 
 
+class PeerError(DicomClientError):
+    """A peer (a DICOMweb server) did not do what was asked; `code` says why."""
+
+    code = "peer"
+
+    def __init__(self, message: str, code: str = "peer") -> None:
+        super().__init__(message)
+        self.code = code
+
+
 STATUS: dict[type[Exception], tuple[int, str]] = {
     BadRequest: (400, "Change the request as the detail says."),
+    NotAllowed: (403, "Ask an administrator of the client for the right."),
     NoSuchThing: (404, "Look at the list for what there is."),
     WrongState: (409, "Look at the state again: it may have changed meanwhile."),
     NotPackable: (422, "Look at the images and at the template, as the detail says."),
@@ -117,5 +134,6 @@ STATUS: dict[type[Exception], tuple[int, str]] = {
         502,
         "Look at the segmentation server: the detail says what it said.",
     ),
+    PeerError: (502, "Look at the peer: the detail says what it said."),
 }
 """Which HTTP status, with which advice, answers each class (RFC 9457)."""
