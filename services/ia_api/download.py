@@ -221,10 +221,7 @@ class _Keeper:
         if name in {MANIFEST, f"{MANIFEST}.part", _JOURNAL, _ETAG}:
             name = unused_name(f"slide-{name}", self._now)
         digest = hashlib.sha256()
-        # Of the name only the end is cut: it may have all 255 bytes already.
-        staging = (
-            begun or self._folder / f".{hashlib.sha256(name.encode()).hexdigest()}"
-        )
+        staging = begun or _staging(self._folder, name)
         if begun is not None:
             with begun.open("rb") as file:
                 while piece := file.read(CHUNK_BYTES):

@@ -421,6 +421,12 @@ def _broken_off() -> Iterator[None]:
 def _unreachable(err: httpx.HTTPError) -> CallbackError:
     if isinstance(err, httpx.UnsupportedProtocol | httpx.InvalidURL):
         return Permanent("the callback address is none that can be called")
+    if "CERTIFICATE_VERIFY_FAILED" in str(err):
+        # It will not be trusted at the next try either: a person has to act.
+        return Permanent(
+            "the pathology server's certificate is not trusted: "
+            "name its authority in ca_bundle"
+        )
     # The class says enough, and the message can hold the address.
     return Transient(f"the pathology server cannot be reached ({type(err).__name__})")
 

@@ -1,7 +1,11 @@
 """The client of the pathology server, against the double on a real socket."""
 
+import hashlib
 import logging
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
+from typing import ClassVar
 
 import httpx
 import numpy as np
@@ -31,6 +35,7 @@ from services.ia_api.pathology_server import (
 )
 from services.ia_api.slide_info import slide_info
 from tests import pathology_server as double
+from tests.certificates import self_signed
 
 APP = "theatrum-tissue"
 REGISTRATION = {
@@ -381,6 +386,67 @@ def test_a_download_can_be_stopped(server, transport, tmp_path):
     with pytest.raises(Stopped):
         fetched(server, transport, tmp_path, check=check)
     assert download.manifest(tmp_path) is None
+
+
+class _Resuming(BaseHTTPRequestHandler):
+    """A server that breaks off once, and can give the rest of a file."""
+
+    content, etag, asked, breaks = bytes(range(256)) * 2000, '"v1"', [], 1
+
+    def do_GET(self):
+        cls = type(self)
+        start = self.headers.get("Range", "")
+        cls.asked.append((start, self.headers.get("If-Range")))
+        same = self.headers.get("If-Range") == cls.etag
+        begin = int(start[6:-1]) if start and same else 0
+        self.send_response(206 if begin else 200)
+        self.send_header("ETag", cls.etag)
+        self.send_header("Content-Disposition", 'attachment; filename="a.svs"')
+        self.send_header("Content-Length", str(len(cls.content) - begin))
+        if begin:
+            whole = len(cls.content)
+            self.send_header("Content-Range", f"bytes {begin}-{whole - 1}/{whole}")
+        self.end_headers()
+        end = 300_000 if cls.breaks else len(cls.content)
+        cls.breaks = 0
+        self.wfile.write(cls.content[begin:end])
+
+    def log_message(self, *_arguments):
+        pass
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_a_single_file_goes_on_where_it_stopped_if_it_is_still_the_same(
+    transport, tmp_path, changed
+):
+    class Handler(_Resuming):
+        asked: ClassVar[list] = []
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as site:
+        Thread(target=site.serve_forever, daemon=True).start()
+        callback = Callback(f"http://127.0.0.1:{site.server_port}", APP, "t")
+        client = PathologyServer(transport, callback)
+        with pytest.raises(Truncated):
+            download.download(client, "s", tmp_path)
+        if changed:
+            Handler.etag, Handler.content = '"v2"', b"other" * 1000
+        (stored,) = download.download(client, "s", tmp_path)
+        site.shutdown()
+    assert Handler.asked == [("", None), ("bytes=300000-", '"v1"')]
+    assert (tmp_path / stored.name).read_bytes() == Handler.content
+    assert stored.sha256 == hashlib.sha256(Handler.content).hexdigest()
+    assert {path.name for path in tmp_path.iterdir()} == {"a.svs", download.MANIFEST}
+
+
+def test_a_certificate_that_is_not_trusted_is_no_reason_to_try_again(tmp_path):
+    _, context = self_signed(tmp_path)
+    with double.PathologyServer(tls=context) as server:
+        settings = TransportSettings("1", ca_bundle=None)
+        transport = Transport(settings)
+        callback = Callback(server.url, APP, "t")
+        with pytest.raises(Permanent, match="ca_bundle"):
+            PathologyServer(transport, callback).info()
+        transport.close()
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import datetime
-import ipaddress
 import json
 import sqlite3
-import ssl
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,11 +12,8 @@ from typing import Any
 import httpx
 import psutil
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
+from tests.certificates import self_signed
 from tests.pathology_server import PathologyServer, Status, case_scenario
 
 from .running_site import Site, running_site, wait
@@ -164,7 +158,7 @@ def test_what_the_pathology_server_says_in_an_error_is_not_passed_on(
 def test_a_certificate_is_checked_against_the_bundle_that_the_site_names(
     tmp_path: Path,
 ) -> None:
-    bundle, context = _certificate(tmp_path)
+    bundle, context = self_signed(tmp_path)
     for settings, wanted in (({}, False), ({"ca_bundle": str(bundle)}, True)):
         folder = tmp_path / f"site-{wanted}"
         folder.mkdir()
@@ -314,36 +308,3 @@ def _audit(site: Site) -> list[dict[str, Any]]:
         return [
             dict(row) for row in database.execute("SELECT * FROM ia_audit ORDER BY id")
         ]
-
-
-def _certificate(folder: Path) -> tuple[Path, ssl.SSLContext]:
-    """A certificate for this machine that signs itself, and a context that has it."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "sps.example.org")])
-    now = datetime.datetime.now(datetime.UTC)
-    host = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([host]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    bundle = folder / "bundle.pem"
-    bundle.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    private = folder / "key.pem"
-    private.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(bundle, private)
-    return bundle, context
