@@ -156,6 +156,13 @@ class Leases:
         )
         return random.uniform(0, longest)  # noqa: S311 - spreads load, hides nothing
 
+    def end_waiting(self, job_id: str) -> None:
+        """A job that waits for a token has one: back to the queue. Raises Lost."""
+        with self.database.writing() as session:
+            job = get(session, job_id)
+            if job.state == "waiting_auth":
+                change(session, job, "queued", detail="newer token", run=job.run + 1)
+
     def release(self, job_id: str, worker: str) -> None:
         """Give a job back that was not finished; another worker goes on with it."""
         with self.database.writing() as session:

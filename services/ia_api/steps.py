@@ -159,6 +159,11 @@ class Run:
         """The job succeeded: nothing of the slide stays."""
         self.folder.remove()
 
+    @property
+    def token(self) -> str | None:
+        """The token that this run used last; None where it used none."""
+        return None if self._server is None else self._server.callback.token
+
     # What they need
 
     def check(self) -> None:

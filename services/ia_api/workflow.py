@@ -66,14 +66,18 @@ def _work(bench: Bench, job_id: str, run: int) -> str:
         return "not ours"
     tags = {"job": job_id, "app": taken.app, "worker": bench.worker}
     log.info("a run begins", extra=tags)
+    run_now: Run | None = None
     try:
-        ended = _steps(bench, Run(bench, taken))
+        run_now = Run(bench, taken)
+        ended = _steps(bench, run_now)
     except IaApiError as err:
         ended = _settle(bench, job_id, err)
     except Exception:
         # The boundary of a job: whatever it is, the others go on.
         log.exception("a run failed", extra=tags)
         ended = _settle(bench, job_id, AnalysisCrashed("internal"))
+    if ended == "waiting_auth" and run_now is not None:
+        _look_for_token(bench, job_id, run_now.token)
     log.info("a run ended", extra={**tags, "state": ended})
     return ended
 
@@ -104,6 +108,20 @@ def _guarded(step: Callable[[], None], errors: list[IaApiError]) -> str:
         errors.append(AnalysisCrashed("internal"))
         return "failed"
     return "complete"
+
+
+def _look_for_token(bench: Bench, job_id: str, refused: str | None) -> None:
+    """Go on at once where a newer token came while the old one was being refused.
+
+    Looked at after the job began to wait: whoever brings one from now on wakes it.
+    """
+    try:
+        job = bench.here.store.get(job_id)
+        if bench.here.store.token_of(job) != refused:
+            bench.leases.end_waiting(job_id)
+    except (Unauthorized, Lost):
+        # None is left, or somebody was quicker.
+        return
 
 
 def _settle(bench: Bench, job_id: str, err: IaApiError) -> str:
