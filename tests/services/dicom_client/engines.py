@@ -15,7 +15,7 @@ from theatrum.node import Context, Labels, Measure, Modality, Volume, node
 def ring(
     volume: Annotated[Volume, Modality("CT")],
     *,
-    from_hu: Annotated[float, Field(ge=-1000, le=3000)] = 100.0,
+    from_hu: Annotated[float, Field(ge=-2000, le=3000)] = 100.0,
     context: Context | None = None,
 ) -> Labels:
     """Dense voxels, and what is denser still."""
