@@ -28,6 +28,9 @@ OPEN_TO_ALL = ("catalog", "courses", "voila")
 # Its pages are for its administrators; the pathology server needs no account.
 IA_API = "ia-api"
 IA_API_ADMINS = "ia-api-admins"
+IA_API_VIEWERS = "ia-api-viewers"
+# Sees the pathology server's ids of slides as well.
+IA_API_PHI = "ia-api-phi"
 
 # JupyterHub's own records; it checks them when it reads them.
 Record = dict[str, Any]
@@ -237,6 +240,8 @@ def groups(here: Installation) -> dict[str, Record]:
     }
     if here.serves_ia_api:
         found[IA_API_ADMINS] = {"users": ["teacher"] if here.settings.demo else []}
+        found[IA_API_VIEWERS] = {"users": ["researcher"] if here.settings.demo else []}
+        found[IA_API_PHI] = {"users": []}
     for course in here.courses:
         found[course.student_group] = {"users": list(course.students)}
         found[course.teacher_group] = {"users": list(course.teachers)}
@@ -282,7 +287,7 @@ def roles(here: Installation) -> list[Record]:
                 "name": IA_API_ADMINS,
                 "description": "The pages of the IA-API service",
                 "scopes": [f"access:services!service={IA_API}"],
-                "groups": [IA_API_ADMINS],
+                "groups": [IA_API_ADMINS, IA_API_VIEWERS],
             }
         )
     found.extend(_course_role(course) for course in here.courses)

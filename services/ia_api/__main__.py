@@ -10,6 +10,7 @@ from hub.signin import SignIn
 from services.ia_api import health, jobs
 from services.ia_api.app import make_app
 from services.ia_api.opening import open_service
+from services.ia_api.pages import install as install_pages
 from services.ia_api.serving import PATIENCE
 from services.ia_api.settings import read
 from services.ia_api.worker import work
@@ -37,6 +38,7 @@ def main() -> None:
     )
     app = make_app(service, os.environ["JUPYTERHUB_SERVICE_PREFIX"].rstrip("/"))
     SignIn().install(app)
+    install_pages(app)
     with health.serving(
         chosen.metrics_bind,
         health.ports_of(chosen.metrics_port, worker=False),

@@ -95,7 +95,8 @@ class Minute:
     median_ran_s: float | None
 
 
-def _where(wanted: Wanted) -> list[ColumnElement[bool]]:
+def where(wanted: Wanted) -> list[ColumnElement[bool]]:
+    """The conditions that a choice of jobs comes to."""
     found: list[ColumnElement[bool]] = []
     if wanted.states:
         found.append(Job.state.in_(wanted.states))
@@ -115,24 +116,24 @@ def find(
     with store.database.reading() as session:
         found = session.scalars(
             select(Job)
-            .where(*_where(wanted))
+            .where(*where(wanted))
             .order_by(Job.created.desc(), Job.job_id)
             .limit(limit)
             .offset(offset)
         )
-        return [_row(job) for job in found]
+        return [row_of(job) for job in found]
 
 
 def count(store: Store, wanted: Wanted = Wanted()) -> int:
     """How many jobs there are."""
     with store.database.reading() as session:
-        query = select(func.count()).select_from(Job).where(*_where(wanted))
+        query = select(func.count()).select_from(Job).where(*where(wanted))
         return session.scalar(query) or 0
 
 
 def one(store: Store, job_id: str) -> JobRow:
     """A job; raises NoSuchJob."""
-    return _row(store.get(job_id))
+    return row_of(store.get(job_id))
 
 
 def events(store: Store, job_id: str) -> list[EventRow]:
@@ -319,7 +320,8 @@ def forget(store: Store, before: float) -> Iterator[list[tuple[str, int]]]:
         yield [(row.job_id, row.run) for row in old]
 
 
-def _row(job: Job) -> JobRow:
+def row_of(job: Job) -> JobRow:
+    """A job as a list shows it."""
     now = time.time()
     ran_s = None
     if job.started is not None:

@@ -39,8 +39,11 @@ def test_the_web_server_and_as_many_workers_as_wished_run(tmp_path: Path) -> Non
     assert all("url" not in one for one in workers)
 
 
-def test_only_its_administrators_may_enter_its_pages(tmp_path: Path) -> None:
+def test_only_its_administrators_and_viewers_may_enter_its_pages(
+    tmp_path: Path,
+) -> None:
     here = _installation(tmp_path, enabled=True)
     scope = "access:services!service=ia-api"
     allowed = [role for role in wiring.roles(here) if scope in role["scopes"]]
-    assert [role["groups"] for role in allowed] == [["ia-api-admins"]]
+    groups = [["ia-api-admins", "ia-api-viewers"]]
+    assert [role["groups"] for role in allowed] == groups
