@@ -84,8 +84,13 @@ class Home:
         return self.root / "ia_api"
 
     @property
+    def dicom_client(self) -> Path:
+        """The DICOM client's database and keys."""
+        return self.root / "dicom_client"
+
+    @property
     def phi(self) -> Path:
-        """Slides of patients while somebody works on them; nothing stays here."""
+        """Images of patients while somebody works on them."""
         return self.root / "phi"
 
     @property
@@ -115,6 +120,7 @@ class Home:
             self.dashboards,
             self.homes,
             self.ia_api,
+            self.dicom_client,
             self.phi,
             self.logs,
         ):

@@ -108,13 +108,19 @@ class Settings(BaseSettings):
     the next ones for further workers; 0 for none."""
 
     database_url: str = ""
-    """Where the IA-API service keeps its jobs: empty for SQLite in the home folder,
-    `postgresql+psycopg://USER@HOST/NAME` for workers on several machines."""
+    """Where the IA-API service and the DICOM client keep their jobs: empty for SQLite
+    in the home folder, `postgresql+psycopg://USER@HOST/NAME` for workers on several
+    machines."""
 
     # Any: a table of its own, which the service checks (services/ia_api/settings.py).
     ia_api: dict[str, Any] = {}
     """The table `[ia_api]`: the apps for Sectra's pathology server. In the environment
     it is one JSON object."""
+
+    # Any: the same (services/dicom_client/settings.py).
+    dicom_client: dict[str, Any] = {}
+    """The table `[dicom_client]`: the segmentation client. In the environment it is one
+    JSON object."""
 
     @classmethod
     def settings_customise_sources(

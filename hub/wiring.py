@@ -31,6 +31,15 @@ IA_API_ADMINS = "ia-api-admins"
 IA_API_VIEWERS = "ia-api-viewers"
 # Sees the pathology server's ids of slides as well.
 IA_API_PHI = "ia-api-phi"
+# Patients are seen here: only who is in one of its groups gets in, and each group may
+# do what its name says (services/dicom_client/people.py).
+DICOM_CLIENT = "dicom-client"
+DICOM_GROUPS = (
+    "dicom-viewers",
+    "dicom-planners",
+    "dicom-template-editors",
+    "dicom-administrators",
+)
 
 # JupyterHub's own records; it checks them when it reads them.
 Record = dict[str, Any]
@@ -62,13 +71,18 @@ class Installation:
         return self.settings.ia_api.get("enabled") is True
 
     @property
+    def serves_dicom_client(self) -> bool:
+        """Whether the DICOM segmentation client runs beside the hub."""
+        return self.settings.dicom_client.get("enabled") is True
+
+    @property
     def isolated(self) -> bool:
         return self.settings.mode == "accounts"
 
 
 def port_names(courses: Sequence[Course]) -> list[str]:
     """What needs a port of its own."""
-    own = ["hub", "proxy", "tiles", *OPEN_TO_ALL, IA_API]
+    own = ["hub", "proxy", "tiles", *OPEN_TO_ALL, IA_API, DICOM_CLIENT]
     return [*own, *(course.id for course in courses)]
 
 
@@ -166,7 +180,8 @@ def services(here: Installation) -> list[Record]:
     }
     graders = [_grader(here, course) for course in here.courses]
     ia_api = _ia_api(here, own) if here.serves_ia_api else []
-    return [tiles, catalog, courses, voila, *graders, *ia_api, culler]
+    dicom = _dicom_client(here, own) if here.serves_dicom_client else []
+    return [tiles, catalog, courses, voila, *graders, *ia_api, *dicom, culler]
 
 
 def _ia_api(here: Installation, own: dict[str, str]) -> list[Record]:
@@ -175,12 +190,32 @@ def _ia_api(here: Installation, own: dict[str, str]) -> list[Record]:
     web = _service(here, IA_API, module, own, display=False)
     # Where the administrator names no public address it is the hub's own.
     web["environment"]["THEATRUM_IA_API_URL"] = here.service_url(IA_API)
+    count = int(here.settings.ia_api.get("workers", 1))
+    return [web, *_workers(here, IA_API, [*module, "worker"], own, count)]
+
+
+def _dicom_client(here: Installation, own: dict[str, str]) -> list[Record]:
+    """The pages and receiver of the segmentation client, and its workers."""
+    module = [sys.executable, "-m", "services.dicom_client"]
+    web = _service(here, DICOM_CLIENT, module, own)
+    count = int(here.settings.dicom_client.get("workers", 1))
+    return [web, *_workers(here, DICOM_CLIENT, [*module, "worker"], own, count)]
+
+
+def _workers(
+    here: Installation,
+    name: str,
+    command: list[str],
+    own: dict[str, str],
+    count: int,
+) -> list[Record]:
+    """Processes without an address, named after the service that they work for."""
     workers = []
-    for number in range(1, int(here.settings.ia_api.get("workers", 1)) + 1):
-        worker = _service(here, IA_API, [*module, "worker"], own)
+    for number in range(1, count + 1):
+        worker = _service(here, name, command, own)
         del worker["url"], worker["oauth_no_confirm"]
-        workers.append({**worker, "name": f"{IA_API}-worker-{number}"})
-    return [web, *workers]
+        workers.append({**worker, "name": f"{name}-worker-{number}"})
+    return workers
 
 
 def _metrics(port: int) -> dict[str, str]:
@@ -242,6 +277,9 @@ def groups(here: Installation) -> dict[str, Record]:
         found[IA_API_ADMINS] = {"users": ["teacher"] if here.settings.demo else []}
         found[IA_API_VIEWERS] = {"users": ["researcher"] if here.settings.demo else []}
         found[IA_API_PHI] = {"users": []}
+    if here.serves_dicom_client:
+        members = ["teacher"] if here.settings.demo else []
+        found |= {group: {"users": list(members)} for group in DICOM_GROUPS}
     for course in here.courses:
         found[course.student_group] = {"users": list(course.students)}
         found[course.teacher_group] = {"users": list(course.teachers)}
@@ -288,6 +326,15 @@ def roles(here: Installation) -> list[Record]:
                 "description": "The pages of the IA-API service",
                 "scopes": [f"access:services!service={IA_API}"],
                 "groups": [IA_API_ADMINS, IA_API_VIEWERS],
+            }
+        )
+    if here.serves_dicom_client:
+        found.append(
+            {
+                "name": DICOM_CLIENT,
+                "description": "The pages of the DICOM segmentation client",
+                "scopes": [f"access:services!service={DICOM_CLIENT}"],
+                "groups": list(DICOM_GROUPS),
             }
         )
     found.extend(_course_role(course) for course in here.courses)

@@ -16,6 +16,7 @@ from theatrum.deidentify.command import deidentify
 from hub import system_accounts
 from hub.home import Home
 from hub.settings import Settings, SettingsError, load
+from services.dicom_client.command import dicom_client
 from services.ia_api.command import ia_api
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ collections = typer.Typer(help="Say who may see images.", no_args_is_help=True)
 app.add_typer(images, name="images")
 app.add_typer(collections, name="collections")
 app.add_typer(ia_api, name="ia-api")
+app.add_typer(dicom_client, name="dicom-client")
 app.command("deidentify")(deidentify)
 
 console = Console(highlight=False)

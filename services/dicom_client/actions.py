@@ -13,6 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from services.dicom_client import audit, transitions
+from services.dicom_client.draw_server import Tokens
 from services.dicom_client.errors import BadRequest, WrongState
 from services.dicom_client.jobs import Jobs, of
 from services.dicom_client.keeping import Keeper, TemplateVersion
@@ -22,12 +23,11 @@ from services.dicom_client.states import (
     ENDED,
     FOLLOWS,
     FOR_A_PERSON,
+    NO_TOKEN,
     RETRIABLE,
+    UPLOAD_UNKNOWN,
     WORK,
 )
-
-UNKNOWN_UPLOAD = "upload-unknown"
-"""A job is stopped so where nobody knows whether its package arrived."""
 
 
 class Actions:
@@ -48,7 +48,7 @@ class Actions:
             if job.state in RETRIABLE:
                 self._from_the_start(session, job, who)
             elif job.stopped is not None:
-                if job.stopped == UNKNOWN_UPLOAD:
+                if job.stopped == UPLOAD_UNKNOWN:
                     raise WrongState(
                         "say whether the server has the package: see its list of "
                         "tasks, then give the token or send it again"
@@ -78,6 +78,15 @@ class Actions:
             polls=0,
             wiped=None,
         )
+
+    def put_tokens(self, tokens: Tokens, who: str) -> None:
+        """Keep new tokens for the server; what waited for them goes on."""
+        self._keeper.put_tokens(tokens, who)
+        with self._jobs.database.writing() as session:
+            waiting = session.scalars(select(Job).where(Job.stopped == NO_TOKEN)).all()
+            for job in waiting:
+                _go_on(session, job)
+                transitions.note(session, job.job_id, "retry", "new token", who)
 
     def upload_again(self, job_id: str, who: str) -> Job:
         """The server does not have the package: send it again."""
@@ -277,7 +286,7 @@ class Actions:
 
 def _asked_about(session: Session, job_id: str) -> Job:
     job = transitions.get(session, job_id)
-    if job.state != "packed" or job.stopped != UNKNOWN_UPLOAD:
+    if job.state != "packed" or job.stopped != UPLOAD_UNKNOWN:
         raise WrongState("nobody asks about the upload of this series")
     return job
 

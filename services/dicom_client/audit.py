@@ -100,8 +100,12 @@ def as_csv(database: Database) -> Iterator[str]:
 def as_json(database: Database) -> Iterator[str]:
     """All lines, oldest first, one JSON object a line."""
     for line in _lines(database):
-        told = {name: getattr(line, name) for name in _COLUMNS}
-        yield json.dumps(told, ensure_ascii=False) + "\n"
+        yield json.dumps(as_dict(line), ensure_ascii=False) + "\n"
+
+
+def as_dict(line: Audit) -> dict[str, Any]:  # Any: JSON
+    """A line as it is told and exported."""
+    return {name: getattr(line, name) for name in _COLUMNS}
 
 
 def forget(database: Database, before: float) -> None:

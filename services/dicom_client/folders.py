@@ -75,7 +75,7 @@ class JobFolder:
             shutil.rmtree(folder, ignore_errors=True)
         if self.package.is_dir():
             for entry in self.package.iterdir():
-                if entry.suffix == ".mapping":
+                if entry.name == "mapping":
                     continue
                 if entry.is_dir() and not entry.is_symlink():
                     shutil.rmtree(entry, ignore_errors=True)

@@ -346,6 +346,15 @@ class Jobs:
         told = {name: str(header.get(name, "") or "")[:256] for name in _FACTS}
         return self.sealer.seal(json.dumps(told))
 
+    def in_states(self, states: Sequence[str]) -> list[Job]:
+        """All jobs that are in one of the states, oldest first."""
+        with self.database.reading() as session:
+            return list(
+                session.scalars(
+                    select(Job).where(Job.state.in_(states)).order_by(Job.created)
+                )
+            )
+
     # Single jobs
 
     def get(self, job_id: str) -> Job:

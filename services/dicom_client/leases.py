@@ -16,7 +16,14 @@ from sqlalchemy import ColumnElement, and_, or_, select, update
 from sqlalchemy.orm import Session
 
 from hub.durable.database import Database
-from services.dicom_client.models import Delivery, Duty, Job, Worker
+from services.dicom_client.models import (
+    Delivery,
+    DeliveryAttempt,
+    Duty,
+    Job,
+    Worker,
+)
+from services.dicom_client.outcomes import Attempt, Outcome
 from services.dicom_client.settings import ServiceSettings
 from services.dicom_client.states import WORK, State
 from services.dicom_client.transitions import Lost, change, get, note, put
@@ -76,28 +83,53 @@ class Leases:
         with self.database.writing() as session:
             put(session, self._held(session, job_id, worker), **kept)
 
-    def delivered(self, job_id: str, worker: str, outcomes: Iterable[Delivery]) -> None:
-        """Note what became of the deliveries; one that is verified stays so."""
+    def note_attempt(
+        self, job_id: str, worker: str, file: str, attempt: Attempt
+    ) -> None:
+        """Note a delivery before its first byte and after its last; raises Lost."""
         with self.database.writing() as session:
             self._held(session, job_id, worker)
-            for one in outcomes:
-                row = session.get(Delivery, (job_id, one.target))
-                if row is None:
-                    row = Delivery(job_id=job_id, target=one.target, attempts=0)
-                    session.add(row)
-                if row.verified is not None:
-                    continue
-                row.required, row.verified = one.required, one.verified
-                row.attempts += 1
-                row.code, row.detail = one.code, one.detail[:256]
-                kind = "delivered" if one.verified else "not-delivered"
-                note(session, job_id, kind, f"{one.target} {one.code}".strip(), worker)
+            session.add(
+                DeliveryAttempt(
+                    job_id=job_id,
+                    file=file,
+                    target=attempt.target,
+                    node=attempt.node,
+                    code=attempt.code,
+                )
+            )
 
-    def deliveries(self, job_id: str) -> dict[str, Delivery]:
-        """What became of a job's deliveries, by target."""
+    def attempts(self, job_id: str, file: str) -> list[Attempt]:
+        """What was noted of a file's deliveries, oldest first."""
         with self.database.reading() as session:
-            rows = session.scalars(select(Delivery).where(Delivery.job_id == job_id))
-            return {row.target: row for row in rows}
+            rows = session.scalars(
+                select(DeliveryAttempt)
+                .where(DeliveryAttempt.job_id == job_id, DeliveryAttempt.file == file)
+                .order_by(DeliveryAttempt.id)
+            )
+            return [
+                Attempt(row.target, row.node, row.code)  # type: ignore[arg-type]
+                for row in rows
+            ]
+
+    def delivered(
+        self, job_id: str, worker: str, file: str, outcome: Outcome, *, required: bool
+    ) -> None:
+        """Note how a delivery stands; one that is done stays so."""
+        with self.database.writing() as session:
+            self._held(session, job_id, worker)
+            row = session.get(Delivery, (job_id, outcome.target, file))
+            if row is None:
+                row = Delivery(job_id=job_id, target=outcome.target, file=file)
+                session.add(row)
+            elif row.delivered is not None:
+                return
+            if row.code != outcome.code:
+                told = f"{outcome.target} {outcome.node}".strip()
+                note(session, job_id, outcome.code[:32], told, worker)
+            row.node, row.required = outcome.node[:64], required
+            row.code, row.text = outcome.code[:32], outcome.text[:256]
+            row.delivered = time.time() if outcome.delivered else None
 
     def put_off(self, job_id: str, worker: str, wait_s: float, **kept: Any) -> None:
         """Come back to a job later; that is no failure."""

@@ -161,7 +161,7 @@ class File(Base):
 
 
 class Delivery(Base):
-    """A job's structure set at one target."""
+    """How a file of a job stands with one target."""
 
     __tablename__ = "dc_delivery"
 
@@ -169,12 +169,30 @@ class Delivery(Base):
         ForeignKey("dc_job.job_id", ondelete="CASCADE"), primary_key=True
     )
     target: Mapped[str] = mapped_column(String(64), primary_key=True)
+    file: Mapped[str] = mapped_column(String(16), primary_key=True)
+    """Of its name: a structure set and a segmentation are two files."""
+    node: Mapped[str] = mapped_column(String(64), default="")
     required: Mapped[bool] = mapped_column(Boolean, default=True)
-    verified: Mapped[float | None] = mapped_column(Float)
+    delivered: Mapped[float | None] = mapped_column(Float)
     """When the target was seen to hold it."""
-    attempts: Mapped[int] = mapped_column(Integer, default=0)
     code: Mapped[str] = mapped_column(String(32), default="")
-    detail: Mapped[str] = mapped_column(String(256), default="")
+    text: Mapped[str] = mapped_column(String(256), default="")
+
+
+class DeliveryAttempt(Base):
+    """What was noted of a delivery before its first byte, and after its last."""
+
+    __tablename__ = "dc_attempt"
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    job_id: Mapped[str] = mapped_column(
+        ForeignKey("dc_job.job_id", ondelete="CASCADE"), index=True
+    )
+    at: Mapped[float] = mapped_column(Float, default=time.time)
+    file: Mapped[str] = mapped_column(String(16))
+    target: Mapped[str] = mapped_column(String(64))
+    node: Mapped[str] = mapped_column(String(64))
+    code: Mapped[str] = mapped_column(String(16))
 
 
 class StoredTemplate(Base):

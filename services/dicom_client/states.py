@@ -99,3 +99,8 @@ AT_SERVER: frozenset[State] = frozenset(
     {"packed", "uploading", "submitted", "processing", "ready", "exported"}
 )
 """The next step asks the segmentation server."""
+
+UPLOAD_UNKNOWN = "upload-unknown"
+"""A job is stopped so where nobody knows whether its package arrived."""
+NO_TOKEN = "token"  # noqa: S105 (the code of an error)
+"""A job is stopped so where the server refuses the token; a new one lets it go on."""

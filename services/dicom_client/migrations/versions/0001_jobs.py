@@ -159,16 +159,32 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("worker_id"),
     )
     op.create_table(
+        "dc_attempt",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("job_id", sa.String(length=16), nullable=False),
+        sa.Column("at", sa.Float(), nullable=False),
+        sa.Column("file", sa.String(length=16), nullable=False),
+        sa.Column("target", sa.String(length=64), nullable=False),
+        sa.Column("node", sa.String(length=64), nullable=False),
+        sa.Column("code", sa.String(length=16), nullable=False),
+        sa.ForeignKeyConstraint(["job_id"], ["dc_job.job_id"], ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index(
+        op.f("ix_dc_attempt_job_id"), "dc_attempt", ["job_id"], unique=False
+    )
+    op.create_table(
         "dc_delivery",
         sa.Column("job_id", sa.String(length=16), nullable=False),
         sa.Column("target", sa.String(length=64), nullable=False),
+        sa.Column("file", sa.String(length=16), nullable=False),
+        sa.Column("node", sa.String(length=64), nullable=False),
         sa.Column("required", sa.Boolean(), nullable=False),
-        sa.Column("verified", sa.Float(), nullable=True),
-        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("delivered", sa.Float(), nullable=True),
         sa.Column("code", sa.String(length=32), nullable=False),
-        sa.Column("detail", sa.String(length=256), nullable=False),
+        sa.Column("text", sa.String(length=256), nullable=False),
         sa.ForeignKeyConstraint(["job_id"], ["dc_job.job_id"], ondelete="CASCADE"),
-        sa.PrimaryKeyConstraint("job_id", "target"),
+        sa.PrimaryKeyConstraint("job_id", "target", "file"),
     )
     op.create_table(
         "dc_event",
@@ -217,6 +233,8 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_dc_event_job_id"), table_name="dc_event")
     op.drop_table("dc_event")
     op.drop_table("dc_delivery")
+    op.drop_index(op.f("ix_dc_attempt_job_id"), table_name="dc_attempt")
+    op.drop_table("dc_attempt")
     op.drop_table("dc_worker")
     op.drop_index(op.f("ix_dc_template_name"), table_name="dc_template")
     op.drop_table("dc_template")
