@@ -10,6 +10,15 @@ from theatrum.structures.geometry import (
     volume,
 )
 from theatrum.structures.operations import OPERATIONS, run
+from theatrum.structures.pictures import (
+    PLANES,
+    Outlined,
+    centre_of,
+    picture,
+    png,
+    slice_count,
+    window_of,
+)
 from theatrum.structures.rings import mask_of, rings_of
 from theatrum.structures.structure_set import (
     Contour,
@@ -23,25 +32,32 @@ from theatrum.structures.structure_set import (
 
 __all__ = [
     "OPERATIONS",
+    "PLANES",
     "BadGeometry",
     "BadStructures",
     "Comparison",
     "Contour",
     "Drawn",
+    "Outlined",
     "Roi",
     "SeriesGeometry",
     "StructureError",
     "StructureSet",
+    "centre_of",
     "compare",
     "dice",
     "in_order",
     "mask",
     "mask_of",
+    "picture",
+    "png",
     "problems",
     "read",
     "rings_of",
     "run",
     "series_geometry",
+    "slice_count",
     "structure_set",
     "volume",
+    "window_of",
 ]
