@@ -248,7 +248,7 @@ def _tls(
     connection: ssl.SSLObject | ssl.SSLSocket, *, trusted: bool, checked: bool
 ) -> Tls:
     cipher = connection.cipher()
-    encoded = connection.getpeercert(binary_form=True)
+    encoded = connection.getpeercert(True)
     return Tls(
         protocol=connection.version() or "",
         cipher=cipher[0] if cipher else "",
