@@ -1,7 +1,10 @@
 """Tiles that cost work, kept: the newest in memory, more of them on disk.
 
 Only made tiles come here; reading a stored tile again is cheaper than looking it up.
-The disk part is a `diskcache` with a byte budget, safe between processes. A key names
+The disk part is a `diskcache` with a byte budget, safe between processes. Nobody waits
+for it to be written: processes that write at once wait for each other by sleeping (as
+SQLite does), which held visitors up for seconds while the processor was idle. One
+thread writes what was made, many tiles in one transaction. A key names
 the slide by path and version together, hashed: two files can share a version, and paths
 do not belong into a cache's folder. A token is never part of a key.
 """
@@ -12,7 +15,7 @@ import hashlib
 import logging
 import sqlite3
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
@@ -48,6 +51,7 @@ class DerivedTiles:
         self._recent_bytes = 0
         self._flights: dict[str, Future[Tile]] = {}
         self._lock = threading.Lock()
+        self._writer = _Writer(self._disk)
 
     def recent(self, key: str) -> Tile | None:
         """The tile if it is in memory; never waits."""
@@ -94,7 +98,7 @@ class DerivedTiles:
             tile = self._load(key)
             if tile is None:
                 tile = make()
-                self._save(key, tile)
+                self._writer.put(key, tile.body)
             self._remember(key, tile)
             own.set_result(tile)
         except BaseException as error:
@@ -114,7 +118,13 @@ class DerivedTiles:
             on_disk = 0
         return self._recent_bytes, on_disk
 
+    def flush(self) -> None:
+        """Wait until all that was made so far is on the disk."""
+        self._writer.flush()
+
     def close(self) -> None:
+        """Write what is still to be written, and let go of the folder."""
+        self._writer.close()
         self._disk.close()
 
     def _load(self, key: str) -> Tile | None:
@@ -127,13 +137,6 @@ class DerivedTiles:
             return None
         return Tile(body, _media_type(body), kept=True)
 
-    def _save(self, key: str, tile: Tile) -> None:
-        try:
-            self._disk.set(key, tile.body)
-        except (OSError, sqlite3.Error, diskcache.Timeout) as error:
-            # A full disk must not stop anyone from looking at slides.
-            log.warning("the tile cache cannot be written: %s", error)
-
     def _remember(self, key: str, tile: Tile) -> None:
         with self._lock:
             before = self._recent.pop(key, None)
@@ -142,6 +145,79 @@ class DerivedTiles:
             while self._recent_bytes > self._memory_bytes:
                 _, oldest = self._recent.popitem(last=False)
                 self._recent_bytes -= len(oldest.body)
+
+
+class _Writer:
+    """Puts tiles on the disk, later. More than it can hold at once is not written."""
+
+    WAITING_BYTES = 16 << 20
+    AT_ONCE = 64
+    CLOSING_S = 5.0
+
+    def __init__(self, disk: diskcache.Cache) -> None:
+        self._disk = disk
+        self._waiting: deque[tuple[str, bytes]] = deque()
+        self._waiting_bytes = 0
+        self._writing = False
+        self._closing = False
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    def put(self, key: str, body: bytes) -> None:
+        """Note a tile; never waits. One that finds no room is made again some day."""
+        with self._changed:
+            if self._waiting_bytes + len(body) > self.WAITING_BYTES or self._closing:
+                return
+            self._waiting.append((key, body))
+            self._waiting_bytes += len(body)
+            if self._thread is None:
+                # Not before there is work: many a store only ever reads.
+                self._thread = threading.Thread(
+                    target=self._run, name="tile-writer", daemon=True
+                )
+                self._thread.start()
+            self._changed.notify_all()
+
+    def flush(self, timeout_s: float | None = None) -> None:
+        """Wait until nothing is left to be written."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: not self._waiting and not self._writing, timeout_s
+            )
+
+    def close(self) -> None:
+        """Write the rest, for a few seconds at most."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        if self._thread is not None:
+            self._thread.join(self.CLOSING_S)
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._closing)
+                if not self._waiting:
+                    return
+                some = [
+                    self._waiting.popleft()
+                    for _ in range(min(self.AT_ONCE, len(self._waiting)))
+                ]
+                self._waiting_bytes -= sum(len(body) for _, body in some)
+                self._writing = True
+            self._write(some)
+            with self._changed:
+                self._writing = False
+                self._changed.notify_all()
+
+    def _write(self, some: list[tuple[str, bytes]]) -> None:
+        try:
+            with self._disk.transact(retry=True):
+                for key, body in some:
+                    self._disk.set(key, body)
+        except (OSError, sqlite3.Error, diskcache.Timeout) as error:
+            # A full disk must not stop anyone from looking at slides.
+            log.warning("the tile cache cannot be written: %s", error)
 
 
 def slide_key(path: str, version: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -92,6 +93,35 @@ def test_a_disk_that_fails_does_not_stop_anyone(tmp_path: Path) -> None:
     for file in (tmp_path / "cache").glob("cache.db-*"):
         file.unlink()
     assert kept.tile("k", lambda: jpeg(3)) == jpeg(3)
+    kept.close()
+
+
+def test_nobody_waits_for_the_disk(tmp_path: Path) -> None:
+    kept = DerivedTiles(tmp_path, disk_bytes=10**7, memory_bytes=10**6)
+    other = sqlite3.connect(tmp_path / "cache.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")  # as another worker that is writing
+    for number in range(100):
+        assert kept.tile(f"{number}", lambda: jpeg(4)) == jpeg(4)
+    assert kept.kept_bytes()[0] > 0
+    other.execute("ROLLBACK")
+    other.close()
+    kept.flush()
+    kept.close()
+    again = DerivedTiles(tmp_path, disk_bytes=10**7, memory_bytes=0)
+    assert all(again.tile(f"{n}", lambda: jpeg(9)) == jpeg(4) for n in range(100))
+    again.close()
+
+
+def test_a_disk_that_hangs_fills_no_memory(tmp_path: Path) -> None:
+    kept = DerivedTiles(tmp_path, disk_bytes=10**8, memory_bytes=0)
+    other = sqlite3.connect(tmp_path / "cache.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    for number in range(50):
+        kept.tile(f"{number}", lambda: jpeg(4, 1_000_000))
+    other.execute("ROLLBACK")
+    other.close()
+    kept.flush()
+    assert 1_000_000 <= kept.kept_bytes()[1] < 35_000_000
     kept.close()
 
 
