@@ -13,6 +13,7 @@ import socket
 from collections.abc import Sequence
 from typing import Any, Protocol, cast
 
+from pynetdicom import AE
 from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
 HANDSHAKE_S = 10.0
@@ -52,6 +53,20 @@ def is_allowed(address: str, networks: Sequence[str]) -> bool:
 # Any below: pynetdicom and socketserver hand over untyped things.
 
 
+def _connected(associations: list[Any]) -> list[Any]:
+    # Who hung up without a word is a thread for some seconds yet, and no load.
+    return [one for one in associations if one.dul.socket.socket is not None]
+
+
+class Entity(AE):
+    """Counts as active only who is still connected; see `maximum_associations`."""
+
+    @property
+    def active_associations(self) -> list[Any]:
+        """Associations, and connections that may become one."""
+        return _connected(super().active_associations)
+
+
 class Server(ThreadedAssociationServer):
     """Accepts connections; see the module."""
 
@@ -80,7 +95,7 @@ class Server(ThreadedAssociationServer):
         if not is_allowed(str(client_address[0]), self.limits.networks):
             return False
         most = self.limits.associations + _SPARE_CONNECTIONS
-        return len(self.active_associations) < most
+        return len(_connected(self.active_associations)) < most
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Shake hands and hand over; in the peer's own thread."""

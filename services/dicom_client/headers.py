@@ -22,6 +22,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, MediaStorageDirectorySto
 
 _SOP_CLASS, _SOP_INSTANCE, _MODALITY = 0x00080016, 0x00080018, 0x00080060
 _STUDY, _SERIES, _EXPECTED = 0x0020000D, 0x0020000E, 0x00201209
+_STORED_CLASS = 0x00020002
 _TAGS = (_SOP_CLASS, _SOP_INSTANCE, _MODALITY, _STUDY, _SERIES, _EXPECTED)
 _WANTED: list[BaseTag | int] = [*_TAGS]
 _FIRST_BYTES = 4096
@@ -82,6 +83,7 @@ def header_of(file: BinaryIO) -> Header:
     try:
         found = _elements(file, deflated=_DEFLATED in first)
         values = {tag: _text(found, tag) for tag in _TAGS}
+        stored = _text(getattr(found, "file_meta", Dataset()), _STORED_CLASS)
     except Exception as err:  # pydicom names no common class for damaged files
         raise Unreadable("damaged") from err
     header = Header(
@@ -92,8 +94,7 @@ def header_of(file: BinaryIO) -> Header:
         modality=values[_MODALITY][:16],
         expected=_number(values[_EXPECTED]),
     )
-    meta = getattr(found, "file_meta", Dataset())
-    if meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
+    if stored == MediaStorageDirectoryStorage:
         raise Unreadable("dicomdir")
     named = (header.sop_class, header.sop_instance, header.study, header.series)
     if not all(is_uid(one) for one in named):

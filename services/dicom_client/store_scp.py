@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from secrets import token_hex
 from typing import Any, cast
 
-from pynetdicom import AE, evt
+from pynetdicom import evt
 from pynetdicom._handlers import (
     standard_dimse_recv_handler,
     standard_dimse_sent_handler,
@@ -30,7 +30,7 @@ from pynetdicom.dsutils import encode_file_meta
 from theatrum.deidentify import Refused, part10
 
 from services.dicom_client.arrivals import Arrival
-from services.dicom_client.association_server import Server
+from services.dicom_client.association_server import Entity, Server
 from services.dicom_client.headers import Header, Unreadable
 from services.dicom_client.staging import Different, Full, Staging
 from services.dicom_client.storage import (
@@ -51,6 +51,9 @@ MISMATCH = 0xA900
 NOT_UNDERSTOOD = 0xC000
 
 _PDU_BYTES = 1 << 17
+_ABORT_S = 2.0
+_REQUEST_S = 10.0
+"""How long a connection may wait before it asks for an association."""
 
 
 @dataclass(frozen=True)
@@ -178,10 +181,12 @@ class StoreScp:
         until = time.monotonic() + grace_s
         for one in open_:
             one.join(max(until - time.monotonic(), 0))
-        for one in open_:
-            if one.is_alive():
-                one.abort()
-                one.join(5)
+        left = [one for one in open_ if one.is_alive()]
+        for one in left:
+            one.abort()
+        until = time.monotonic() + _ABORT_S
+        for one in left:
+            one.join(max(until - time.monotonic(), 0))
         if self._thread is not None:
             self._thread.join(5)
         self._server = None
@@ -269,13 +274,13 @@ class StoreScp:
 
 
 def _entity(settings: ScpSettings) -> Any:  # Any: pynetdicom ships no types
-    entity = AE(ae_title=settings.ae_title)
+    entity = Entity(ae_title=settings.ae_title)
     entity.require_called_aet = True
     entity.require_calling_aet = list(settings.calling_ae_titles)
     entity.maximum_associations = settings.associations
     entity.maximum_pdu_size = _PDU_BYTES
     entity.network_timeout = settings.idle_s
-    entity.acse_timeout = min(settings.idle_s, 30.0)
+    entity.acse_timeout = min(settings.idle_s, _REQUEST_S)
     entity.dimse_timeout = settings.idle_s
     entity.add_supported_context(VERIFICATION)
     for kind in settings.storage:
