@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from pydicom.datadict import tag_for_keyword
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
+from theatrum.deidentify import compressed
 from theatrum.deidentify.annex_e import Option
 from theatrum.deidentify.elements import PIXEL_DATA, Element, parse_items, vr_of
 from theatrum.deidentify.errors import Held, Refused
@@ -32,6 +33,9 @@ from theatrum.deidentify.rules import load_data
 BURNED_IN: Final = 0x00280301
 VISUAL_FEATURES: Final = 0x00280302
 _REGIONS: Final = 0x00186011
+_WAVEFORMS: Final = 0x54000100
+_FLOATS: Final = {0x7FE00008: 4, 0x7FE00009: 8}  # bytes of a value
+_PIXELS: Final = (PIXEL_DATA, *_FLOATS)
 NATIVE: Final = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 Rectangle = tuple[int, int, int, int]
 """x, y, width, height in pixels of a frame, from its top-left corner."""
@@ -100,7 +104,7 @@ def table_version() -> str:
 def verdict(facts: Facts, sop_class: str) -> Verdict:
     """What the rules say of a file; pass where it has no pixels and no document."""
     document = 0x00420011 in facts.elements
-    if PIXEL_DATA not in facts.elements and not document:
+    if not (document or any(tag in facts.elements for tag in (PIXEL_DATA, _WAVEFORMS))):
         return Verdict("pass")
     for rule in _table()["rules"]:
         if all(_holds(facts, *condition) for condition in rule["when"].items()):
@@ -173,15 +177,23 @@ def check(data_set: DataSet, sop_class: str, options: frozenset[Option]) -> None
         _decode(data_set, facts)
         _blacken(data_set, facts, found)
         _set(data_set, BURNED_IN, b"NO")
-    if _has_embedded_overlay(facts):
-        _clear_high_bits(data_set, facts)
+    _clear_high_bits(data_set, facts, declared=_has_embedded_overlay(facts))
 
 
 def require_whole(data_set: DataSet) -> None:
-    """Refuse native pixel data shorter than their image, and cut what follows it."""
+    """Refuse pixel data that are not their image's, and clear what follows it."""
     facts = Facts(data_set.elements, explicit=data_set.explicit)
     pixels = facts.elements.get(PIXEL_DATA)
-    if pixels is None or pixels.fragments or data_set.syntax not in NATIVE:
+    if sum(tag in facts.elements for tag in _PIXELS) > 1:
+        raise Refused("damaged", "The file holds pixel data of two kinds.")
+    if pixels is None:
+        _require_floats(facts)
+        return
+    if pixels.fragments:
+        if data_set.syntax in NATIVE:
+            raise Refused("damaged", "Compressed pixel data in a file of native ones.")
+        frames = facts.number(0x00280008, 1)
+        data_set.elements = compressed.clear(data_set.elements, data_set.syntax, frames)
         return
     bits = (
         facts.number(0x00280010, 0)
@@ -193,11 +205,27 @@ def require_whole(data_set: DataSet) -> None:
     if facts.text(0x00280004) == "YBR_FULL_422":
         bits = bits * 2 // 3
     wanted = (bits + 7) // 8
+    if not wanted:
+        raise Refused("damaged", "The file does not say how large its image is.")
     if len(pixels.value) < wanted:
         raise Refused("damaged", "The pixel data end too early; fetch the file again.")
     frame = max(1, wanted // facts.number(0x00280008, 1))
-    if 1 < len(pixels.value) - wanted < frame:
+    if len(pixels.value) - wanted >= max(frame, 2):
+        raise Refused("damaged", "The file holds more frames than it says.")
+    if len(pixels.value) > wanted:
         _put(data_set, pixels.value[:wanted])  # what follows the image is no image
+
+
+def _require_floats(facts: Facts) -> None:
+    """Refuse pixels of floating point that are not as many as their image's."""
+    for tag, width in _FLOATS.items():
+        pixels = facts.elements.get(tag)
+        if pixels is None:
+            continue
+        sides = (facts.number(0x00280010, 0), facts.number(0x00280011, 0))
+        wanted = sides[0] * sides[1] * facts.number(0x00280008, 1) * width
+        if not wanted or len(pixels.value) != wanted:
+            raise Refused("damaged", "The pixel data are not as long as their image.")
 
 
 def _set(data_set: DataSet, tag: int, value: bytes) -> None:
@@ -267,20 +295,27 @@ def _has_embedded_overlay(facts: Facts) -> bool:
     )
 
 
-def _clear_high_bits(data_set: DataSet, facts: Facts) -> None:
+def _clear_high_bits(data_set: DataSet, facts: Facts, *, declared: bool) -> None:
+    """Clear the bits that are none of the pixels' (PS3.5 8.1.1), declared or not."""
+    facts = Facts(data_set.elements, explicit=data_set.explicit)
     pixels = facts.elements.get(PIXEL_DATA)
-    if pixels is None or facts.number(0x00280100, 0) != 16:
+    if pixels is None:
         return
-    if pixels.fragments:
-        raise Held("burned_in", "Graphics lie in the bits of compressed pixels.")
+    if pixels.fragments or facts.number(0x00280100, 0) != 16:
+        if declared:
+            raise Held("burned_in", "Graphics lie in bits that cannot be cleared.")
+        return
     stored = facts.number(0x00280101, 16)
+    if not (declared or 0 < stored < 16):
+        return
     shift = 15 - facts.number(0x00280102, stored - 1)
     signed = facts.number(0x00280103, 0) == 1
     even = len(pixels.value) // 2 * 2
     values = np.frombuffer(pixels.value[:even], "<i2" if signed else "<u2")
     low = shift + stored
     cleared = ((values << shift) >> shift) >> (16 - low) << (16 - low)
-    _put(data_set, cleared.astype(values.dtype).tobytes() + pixels.value[even:])
+    if not np.array_equal(cleared, values):
+        _put(data_set, cleared.astype(values.dtype).tobytes())
 
 
 def _put(data_set: DataSet, value: bytes) -> None:

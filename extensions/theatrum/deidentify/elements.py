@@ -119,6 +119,22 @@ def dictionary_vr(tag: int) -> str:
     return entry[0].split(" or ")[0]
 
 
+@lru_cache(maxsize=16384)
+def dictionary_vrs(tag: int) -> frozenset[str]:
+    """All VRs that the dictionary lets a public element have."""
+    entry = DicomDictionary.get(tag)
+    vrs = entry[0] if entry is not None else dictionary_vr(tag)
+    return frozenset(vrs.split(" or "))
+
+
+@lru_cache(maxsize=16384)
+def most_values(tag: int) -> int | None:
+    """How many values a public element may have; None where that is open."""
+    entry = DicomDictionary.get(tag)
+    most = entry[1].split("-")[-1] if entry is not None else "n"
+    return int(most) if most.isdigit() else None
+
+
 def vr_of(element: Element) -> str:
     """The VR to read an element's value with: the file's own, else the dictionary's."""
     if element.vr and element.vr != "UN":

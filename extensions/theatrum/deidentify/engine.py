@@ -15,6 +15,7 @@ from typing import Final
 from theatrum.deidentify import dates
 from theatrum.deidentify.annex_e import BASIC_CODE, CODES, Option
 from theatrum.deidentify.elements import (
+    PIXEL_DATA,
     Damaged,
     Element,
     dictionary_vr,
@@ -23,17 +24,24 @@ from theatrum.deidentify.elements import (
 )
 from theatrum.deidentify.identifiers import (
     BIRTH_DATE,
-    REGISTERED_ROOT,
+    CHARACTER_SET,
     Identifiers,
     decode,
     encodings_of,
+    is_character_set,
     is_registered,
     spelled,
 )
 from theatrum.deidentify.pseudonyms import Pseudonyms
 from theatrum.deidentify.rules import TEXT_VRS, Do, Rules
 from theatrum.deidentify.safe_private import SafeList
-from theatrum.deidentify.values import dummy, fits, is_code
+from theatrum.deidentify.values import (
+    dummy,
+    fits,
+    has_room,
+    is_code,
+    is_of_its_kind,
+)
 from theatrum.deidentify.words import clean, scrub
 
 _UID: Final = re.compile(r"[\d.]{6,}")
@@ -203,16 +211,18 @@ class _Walk:
 
     def _keep(self, element: Element, encodings: list[str]) -> Element | None:
         if element.fragments:
-            return element
+            return element if element.tag == PIXEL_DATA else None
         if element.items is not None:
             return None  # a sequence where the dictionary has a plain value
         vr = dictionary_vr(element.tag)
         if element.vr != vr and element.vr not in ("", "UN"):
-            if element.vr in TEXT_VRS or element.vr in ("PN", "AE"):
-                return None  # text where the dictionary has none
+            if not is_of_its_kind(element):
+                return None
             vr = element.vr
+        if element.tag == CHARACTER_SET and not is_character_set(element.value):
+            return None
         if fits(element, vr):
-            return element
+            return element if has_room(element, vr) else None
         if vr != "CS":
             return None
         text = decode(element.value, encodings)
@@ -276,9 +286,7 @@ class _Walk:
             part.strip(" \0") for part in element.value.decode("latin-1").split("\\")
         ]
         mapped = [
-            uid
-            if not uid or uid.startswith(REGISTERED_ROOT) or is_registered(uid)
-            else self.engine.pseudonyms.uid(uid)
+            uid if not uid or is_registered(uid) else self.engine.pseudonyms.uid(uid)
             for uid in uids
         ]
         return Element(element.tag, element.vr, "\\".join(mapped).encode("latin-1"))

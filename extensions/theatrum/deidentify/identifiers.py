@@ -9,13 +9,14 @@ what a device or an institution shares with the device's model name.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Final
 
 from pydicom._uid_dict import UID_dictionary
-from pydicom.charset import convert_encodings, decode_bytes
+from pydicom.charset import convert_encodings, decode_bytes, python_encoding
 
 from theatrum.deidentify.annex_e import Option, attribute_rules
 from theatrum.deidentify.dates import spellings
@@ -24,7 +25,8 @@ from theatrum.deidentify.rules import PATIENT_ID, PATIENT_NAME, TEXT_VRS, Do, Ru
 from theatrum.deidentify.words import WORD, clean, vocabulary
 
 CHARACTER_SET: Final = 0x00080005
-REGISTERED_ROOT: Final = "1.2.840.10008."
+# The standard's own numbers are short: a date or a person's number is not.
+_REGISTERED: Final = re.compile(r"1\.2\.840\.10008(\.\d{1,4}){1,8}", re.ASCII)
 BIRTH_DATE: Final = 0x00100030
 _MODELS: Final = frozenset({0x00080070, 0x00081090, 0x00181020})
 _DELIMITERS: Final = {ord(one) for one in "\\^=\n\r\t\f"}
@@ -72,7 +74,7 @@ class Identifiers:
 
 def is_registered(uid: str) -> bool:
     """Whether a UID is the standard's own and so says nothing of an instance."""
-    return uid.startswith(REGISTERED_ROOT) or uid in UID_dictionary
+    return _REGISTERED.fullmatch(uid) is not None or uid in UID_dictionary
 
 
 @cache
@@ -100,6 +102,8 @@ def encodings_of(elements: Iterable[Element], inherited: list[str]) -> list[str]
     """Python's codecs for the character set of a data set."""
     for element in elements:
         if element.tag == CHARACTER_SET:
+            if not is_character_set(element.value):
+                return ["latin-1"]
             names = element.value.decode("latin-1").strip(" \0").split("\\")
             try:
                 return list(convert_encodings(names))
@@ -108,6 +112,12 @@ def encodings_of(elements: Iterable[Element], inherited: list[str]) -> list[str]
         if element.tag > CHARACTER_SET:
             break
     return inherited
+
+
+def is_character_set(value: bytes) -> bool:
+    """Whether a value names character sets; pydicom's warnings quote what is none."""
+    names = value.decode("latin-1").strip(" \0").split("\\")
+    return all(name.strip() in python_encoding for name in names)
 
 
 def decode(value: bytes, encodings: list[str]) -> str:

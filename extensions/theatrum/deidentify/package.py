@@ -11,6 +11,7 @@ and nothing that exists is ever replaced.
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 from collections import Counter
@@ -20,6 +21,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Final
+
+from pydicom.uid import RE_VALID_UID
 
 from theatrum.deidentify import burned_in, ocr, part10
 from theatrum.deidentify.canary import Canary, Where
@@ -83,6 +86,7 @@ class _Surveyed:
     series: str = ""
     new_series: str = ""
     fault: NotGivenOut | None = None
+    stamp: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -293,7 +297,8 @@ class _Run:
 
     def _look_at(self, one: _Surveyed) -> None:
         try:
-            data_set = part10.read(_content(one.path))
+            content, one.stamp = _content(one.path)
+            data_set = part10.read(content)
         except Refused as err:
             one.series = text_of(err.before, SERIES)
             raise
@@ -342,7 +347,10 @@ class _Run:
     ) -> str:
         if one.fault is not None:
             raise one.fault
-        done = self.owner.file(_content(one.path), scrubber)
+        content, stamp = _content(one.path)
+        if stamp != one.stamp:
+            raise Refused("changed", "The file changed meanwhile; run again.")
+        done = self.owner.file(content, scrubber)
         name, one.new_series = f"{done.instance}.dcm", done.series
         if name in names:
             raise Refused("duplicate", "Another file has the same SOP Instance UID.")
@@ -433,12 +441,19 @@ def _require_instance(elements: Sequence[Element]) -> str:
         raise Refused("unsupported", "A DICOMDIR lists patients; make a new one.")
     if not sop_class or not text_of(elements, SOP_INSTANCE):
         raise Refused("incomplete", "The file has no SOP Class UID or Instance UID.")
+    # It goes into the file meta information as it is.
+    if re.fullmatch(RE_VALID_UID, sop_class) is None:
+        raise Refused("damaged", "The SOP Class UID is no UID.")
     return sop_class
 
 
-def _content(path: Path) -> bytes:
+def _content(path: Path) -> tuple[bytes, tuple[int, ...]]:
+    """A file's bytes, and what changes whenever they do."""
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            found = os.fstat(file.fileno())
+            stamp = (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns)
+            return file.read(), stamp
     except OSError as err:
         raise Refused(
             "unreadable", f"The file cannot be read: {err.strerror}."

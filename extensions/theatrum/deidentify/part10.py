@@ -13,6 +13,7 @@ import zlib
 from dataclasses import dataclass
 from typing import Final
 
+from pydicom._uid_dict import UID_dictionary
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -61,6 +62,8 @@ def read(content: bytes) -> DataSet:
         syntax, start = "", 0
     else:
         raise Refused("not_dicom", "This is no DICOM file.")
+    if syntax and not _is_transfer_syntax(syntax):
+        raise Refused("unsupported", "The transfer syntax is none of the standard's.")
     body = content
     if syntax == DeflatedExplicitVRLittleEndian:
         body, start, syntax = _inflate(content[start:]), 0, ExplicitVRLittleEndian
@@ -80,6 +83,11 @@ def read(content: bytes) -> DataSet:
             refused.before = err.before
         raise refused from err
     return DataSet(parsed.elements, syntax, parsed.damaged)
+
+
+def _is_transfer_syntax(uid: str) -> bool:
+    # Not by pydicom's UID, whose warnings quote what is none.
+    return uid in UID_dictionary and UID_dictionary[uid][1] == "Transfer Syntax"
 
 
 def write(data_set: DataSet, sop_class: str, sop_instance: str) -> list[bytes]:

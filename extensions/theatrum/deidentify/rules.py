@@ -37,6 +37,11 @@ from theatrum.deidentify.profile import Profile
 TEXT_VRS: Final = frozenset(["LO", "SH", "ST", "LT", "UT", "UC", "UR"])
 DATE_VRS: Final = frozenset(["DA", "DT", "TM"])
 
+_PIXELS: Final = 0x7FE0
+# Offset tables, and pixels as whole numbers; other kinds may only stand alone.
+_PIXEL_TAGS: Final = frozenset(
+    _PIXELS << 16 | number for number in (1, 2, 3, 8, 9, 0x10)
+)
 PATIENT_NAME: Final = 0x00100010
 PATIENT_ID: Final = 0x00100020
 OVERLAY_DATA: Final = 0x60003000
@@ -86,6 +91,8 @@ class Rules:
 
     def _decide(self, tag: int, path: tuple[int, ...]) -> Do:
         vr = dictionary_vr(tag)
+        if tag >> 16 == _PIXELS and (path or tag not in _PIXEL_TAGS):
+            return Do.REMOVE  # nested pixels are icons, and nobody looks at them
         if tag < 0x00080000 or not vr or tag & 0xFFFF == 0 or tag == 0xFFFCFFFC:
             return Do.REMOVE  # group lengths are retired, padding may hold anything
         row = self._rows.get(canonical(tag))

@@ -9,7 +9,12 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from theatrum.deidentify.elements import Element, vr_of
+from theatrum.deidentify.elements import (
+    Element,
+    dictionary_vrs,
+    most_values,
+    vr_of,
+)
 
 _ALLOWED: Final = {
     "DS": b"0123456789+-.eE \\\0",
@@ -26,6 +31,10 @@ _WIDTH: Final = {
     **dict.fromkeys(("UL", "SL", "FL", "AT", "OF", "OL"), 4),
     **dict.fromkeys(("FD", "UV", "SV", "OD", "OV"), 8),
 }
+
+_NUMBERS: Final = frozenset(("US", "SS", "UL", "SL", "FL", "FD", "UV", "SV"))
+_DIGITS: Final = frozenset(("DS", "IS"))
+_TIMES: Final = frozenset(("DA", "DT", "TM"))
 
 _DUMMIES: Final = {
     "AE": b"REMOVED",
@@ -48,6 +57,26 @@ def fits(element: Element, vr: str) -> bool:
     if allowed is not None:
         return not value.translate(None, allowed)
     return len(value) % _WIDTH.get(vr, 1) == 0
+
+
+def is_of_its_kind(element: Element) -> bool:
+    """Whether an element's VR, where it is not the dictionary's, is one of its kind.
+
+    Numbers may be written as other numbers, and numbers in digits stand for codes and
+    numbers too; bytes of any meaning (OB, OW, ...) stand for nothing else.
+    """
+    wanted = dictionary_vrs(element.tag)
+    if element.vr in wanted or element.vr in ("", "UN"):
+        return True
+    if element.vr in _DIGITS:
+        return bool(wanted & (_DIGITS | _NUMBERS | {"CS"}))
+    return any(element.vr in kind and wanted & kind for kind in (_NUMBERS, _TIMES))
+
+
+def has_room(element: Element, vr: str) -> bool:
+    """Whether a binary number has no more values than the standard gives it."""
+    most = most_values(element.tag) if vr in _NUMBERS else None
+    return most is None or len(element.value) <= most * _WIDTH[vr]
 
 
 def is_code(text: str) -> bool:

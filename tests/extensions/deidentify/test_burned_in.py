@@ -90,7 +90,7 @@ def test_pixels_that_no_decoder_reads_are_held_not_passed(tmp_path: Path) -> Non
     region.RegionLocationMaxX1 = region.RegionLocationMaxY1 = 50
     one.SequenceOfUltrasoundRegions = Sequence([region])
     one.Manufacturer = "Philips"
-    one.PixelData = encapsulate([b"no picture at all"])
+    one.PixelData = encapsulate([b"\xff\xd8no picture at all"])
     one["PixelData"].VR = "OB"
     source = tmp_path / "in"
     source.mkdir()

@@ -116,7 +116,7 @@ def test_an_identifier_in_compressed_pixels_is_found(tmp_path: Path) -> None:
     source.mkdir()
     one = image()
     surname = str(one.PatientName).split("^")[0]
-    one.PixelData = encapsulate([b"\xff\xd8\xff\xfe\0\x20" + surname.encode() * 2])
+    one.PixelData = encapsulate([b"\xff\xd8\xff\xda\0\x02" + surname.encode() * 2])
     one["PixelData"].VR = "OB"
     put(one, source / "one.dcm", "1.2.840.10008.1.2.4.50")
     done = package(source, tmp_path / "out", profile())
