@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -13,7 +13,9 @@ from hub import system_accounts
 from hub.home import Home
 from hub.settings import Settings, SettingsError, load
 from services.dicom_client.errors import DicomClientError
-from services.dicom_client.settings import ServiceSettings
+
+if TYPE_CHECKING:
+    from services.dicom_client.settings import ServiceSettings
 
 dicom_client = typer.Typer(
     help="Segment DICOM series: de-identify, send, fetch, give back, deliver.",

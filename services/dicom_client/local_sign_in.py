@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import html
 import secrets
-from typing import Annotated
+from urllib.parse import parse_qs
 
 from cryptography.fernet import Fernet, InvalidToken
-from fastapi import FastAPI, Form, Request, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from hub.home import Home, private_key
@@ -22,6 +22,7 @@ from services.dicom_client.people import ROLES
 
 _COOKIE = "theatrum-dicom-client"
 _LIFE_S = 12 * 3600
+_BODY_BYTES = 4096
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Sign in</title></head>
 <body><main><h1>DICOM segmentation client</h1>
@@ -96,7 +97,9 @@ def install(app: FastAPI, service: Service) -> None:
         return HTMLResponse(_PAGE.format(fault=""))
 
     @app.post("/login", include_in_schema=False)
-    async def check(request: Request, token: Annotated[str, Form()]) -> Response:
+    async def check(request: Request) -> Response:
+        body = (await request.body())[:_BODY_BYTES].decode("ascii", "replace")
+        (token,) = parse_qs(body).get("token", [""])[:1]
         if not sign_in.is_right(token.strip()):
             fault = html.escape("This is not the access token.")
             return HTMLResponse(_PAGE.format(fault=fault), 403)
