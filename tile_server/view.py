@@ -52,6 +52,7 @@ def describe(reader: Reader, *, label: bool = False) -> dict[str, Any]:
         "z_step_um": planes.z_step_um,
         "t_step_s": planes.t_step_s,
         "unit": planes.unit,
+        "affine_lps": planes.affine_lps,
         "format": facts.format,
         "associated": associated_names(reader, label=label),
         "background": "#{:02x}{:02x}{:02x}".format(*facts.background),

@@ -30,9 +30,10 @@ from theatrum.errors import (
 )
 from theatrum.local import local_address
 from theatrum.session import current_session
-from theatrum.view import Level, View, view_from_json
+from theatrum.view import Level, Scan, View, view_from_json
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     import PIL.Image
     import xarray
 
@@ -185,6 +186,31 @@ class Image:
         else:
             query["level"] = level or 0
         return self._labelled(self._read("region", query), (x, y, width, height))
+
+    @property
+    def scan(self) -> Scan | None:
+        """Where its planes lie in a patient; None for what is no scan."""
+        return self._view.scan
+
+    def numbers(self, z: int = 0) -> npt.NDArray[Any]:
+        """Return the file's own numbers of one plane: (channel, y, x).
+
+        Of CT these are Hounsfield units.
+        """
+        import numpy as np
+
+        query: dict[str, float | str] = {
+            "x": 0,
+            "y": 0,
+            "width": self.width,
+            "height": self.height,
+            "numbers": 1,
+            "z": z,
+        }
+        numbers: npt.NDArray[Any] = np.load(
+            io.BytesIO(self._read("region", query)), allow_pickle=False
+        )
+        return numbers
 
     def thumbnail(self, size: int = 256) -> PIL.Image.Image:
         """Return a small picture, `size` pixels along its longer side."""

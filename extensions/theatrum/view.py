@@ -29,6 +29,16 @@ class Level:
 
 
 @dataclass(frozen=True)
+class Scan:
+    """Where the planes of an image lie in a patient: it is a scan, not a slide."""
+
+    slices: int
+    affine_lps: tuple[tuple[float, ...], ...]
+    """4 x 4: takes (x, y, z, 1) of a voxel to LPS millimetres."""
+    modality: str
+
+
+@dataclass(frozen=True)
 class View:
     """An image's geometry, and where its tiles are for now."""
 
@@ -49,6 +59,8 @@ class View:
     """Prefix of the image's other routes, as the kernel asks for them."""
     expires: float
     """End of the capability, seconds since 1970."""
+    scan: Scan | None = None
+    """Of a series of CT, MR or PET."""
 
 
 def view_from_json(
@@ -74,6 +86,7 @@ def view_from_json(
             tiles=tiles,
             kernel_url=kernel_url,
             expires=expires,
+            scan=_scan(described),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ImageError(
@@ -95,6 +108,17 @@ def _level(level: Mapping[str, Any]) -> Level:
         tile_height=int(level["tile_height"]),
         downsample=int(level["downsample"]),
         stored=bool(level["stored"]),
+    )
+
+
+def _scan(described: Mapping[str, Any]) -> Scan | None:
+    affine = described.get("affine_lps")
+    if affine is None:
+        return None
+    return Scan(
+        slices=int(described["z"]),
+        affine_lps=tuple(tuple(float(one) for one in row) for row in affine),
+        modality=str(described["channels"][0]["name"]),
     )
 
 

@@ -54,7 +54,7 @@ SERVED = {
 }
 REFUSED = {
     "wsi/dicom_BPAEC/readme.txt": NO_SLIDE,
-    "malformed/ct_missing_slice": "is a folder that holds no DICOM slide",
+    "malformed/ct_missing_slice": "lacks an image",
     "malformed/empty.dcm": "is empty",
     "malformed/no_preamble.dcm": "is DICOM or ACR-NEMA data without the preamble",
     "malformed/not_a_tiff.svs": NO_SLIDE,

@@ -4,7 +4,7 @@
   pixels;
 * plain PNG and JPEG, and TIFF in strips, through an import;
 * OME-Zarr, a folder or zipped;
-* NIfTI, and DICOM files that are no whole slide.
+* NIfTI, DICOM files that are no whole slide, and folders of a CT, MR or PET series.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from tile_server.errors import UnreadableSlide
 from tile_server.readers.chunks import ChunkCache
 from tile_server.readers.dicom_image import open_dicom_image
+from tile_server.readers.dicom_series import open_dicom_series
 from tile_server.readers.imports import Imports
 from tile_server.readers.nifti import is_nifti, open_nifti
 from tile_server.readers.ome_files import is_companion
@@ -44,7 +45,10 @@ def open_by_content(path: Path, chunks: ChunkCache, imports: Imports) -> Reader 
     Raises UnreadableSlide.
     """
     if path.is_dir():
-        return rendered(open_zarr_folder(path, chunks)) if is_zarr(path) else None
+        if is_zarr(path):
+            return rendered(open_zarr_folder(path, chunks))
+        scan = open_dicom_series(path, chunks)
+        return None if scan is None else rendered(scan)
     start = _start(path)
     named_files(path)  # refused where it leads elsewhere
     if path.suffix.lower() == ".mrxs":

@@ -93,6 +93,9 @@ class PlaneFacts:
         Seconds from one time to the next, or None.
     unit
         What the numbers are (such as "HU"), or "".
+    affine_lps
+        Of a scan whose place in the patient is known: four rows of four numbers that
+        take (x, y, z, 1) of a voxel to LPS millimetres. Else None.
     """
 
     channels: tuple[Channel, ...]
@@ -102,6 +105,7 @@ class PlaneFacts:
     z_step_um: float | None = None
     t_step_s: float | None = None
     unit: str = ""
+    affine_lps: tuple[tuple[float, ...], ...] | None = None
 
     @property
     def number_type(self) -> np.dtype[Any]:

@@ -153,7 +153,9 @@ def _slice(
     volume: Volume, array: npt.NDArray[np.generic], plane: Plane, at: int
 ) -> npt.NDArray[np.generic]:
     """(rows, columns) as it is looked at; superior is up where it is a row."""
-    section = np.take(_along_patient(volume, array), at, axis=2 - _ACROSS[plane])
+    section: npt.NDArray[np.generic] = np.take(
+        _along_patient(volume, array), at, axis=2 - _ACROSS[plane]
+    )
     return section if plane == "axial" else section[::-1]
 
 
