@@ -18,6 +18,7 @@ from services.ia_api.pages.connection import Trial, trial
 from services.ia_api.pages.front import Here, job_page
 from services.ia_api.pages.rendering import PageRoute, Pages
 from services.ia_api.pages.rights import Actor, Form, Looker, Member, NoSuchPage
+from services.ia_api.pages.wording import sentence
 from services.ia_api.transitions import Lost
 
 acts = APIRouter(include_in_schema=False, route_class=PageRoute)
@@ -43,7 +44,7 @@ def change(
     except (BadInvocation, Lost) as err:
         _note(here, member.name, act, job.app, f"refused: {type(err).__name__}", job_id)
         return job_page(
-            request, here, member, job_id, problem=f"{err}.".capitalize(), status=409
+            request, here, member, job_id, problem=sentence(str(err)), status=409
         )
     outcome = "done" if result_id == job_id else f"as {result_id}"
     _note(here, member.name, act, job.app, outcome, job_id)
@@ -57,7 +58,7 @@ def _check(here: Pages, job_id: str, act: Act) -> None:
     possible = readings.choices(store, store.get(job_id))
     if not getattr(possible, act):
         raise BadInvocation(
-            possible.why_not.rstrip(".") or "the job is no longer in a state for that"
+            possible.why_not or "the job is no longer in a state for that"
         )
 
 
@@ -84,7 +85,7 @@ def try_connection(here: Here, member: Actor, form: Form) -> Response:
     try:
         found = trial(here.service.servers, url, token)
     except IaApiError as err:
-        found = Trial(url, problem=f"{err}.".capitalize())
+        found = Trial(url, problem=sentence(str(err)))
     _note(here, member.name, "connection-test", "", found.outcome, None)
     return _connection(here, member, url, found)
 

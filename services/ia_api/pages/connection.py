@@ -21,6 +21,7 @@ from cryptography.x509.oid import NameOID
 
 from services.ia_api import versions
 from services.ia_api.errors import IaApiError, NotAllowed
+from services.ia_api.pages.wording import sentence
 from services.ia_api.pathology_server import Callback, Transport
 from services.ia_api.servers import Servers
 from services.ia_api.versions import Version
@@ -189,7 +190,7 @@ def _judged(servers: Servers, found: Trial, body: bytes) -> Trial:
     try:
         agreed = versions.negotiate(parsed, servers.oldest, servers.newest)
     except IaApiError as err:
-        return but(f"{err}.".capitalize(), "Update the pathology server.")
+        return but(sentence(str(err)), "Update the pathology server.")
     return replace(found, agreed=agreed)
 
 

@@ -231,10 +231,10 @@ def throughput(
     here: Here,
     member: Looker,
     app: Text = "",
-    hours: Literal[24, 72, 168] = 24,
+    hours: Literal["24", "72", "168"] = "24",
 ) -> Response:
     """How many jobs ended, hour by hour, and how long they ran."""
-    found = readings.hours(here.service.store, hours, app=app or None)
+    found = readings.hours(here.service.store, int(hours), app=app or None)
     return here.page(
         member,
         "throughput.html",

@@ -188,7 +188,7 @@ def _told(err: Exception) -> Response:
 
 
 def _error(status: int, title: str, detail: str) -> Response:
-    said = f"<p>{html.escape(detail.capitalize())}.</p>" if detail else ""
+    said = f"<p>{html.escape(wording.sentence(detail))}</p>" if detail else ""
     return HTMLResponse(
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'

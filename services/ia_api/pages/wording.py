@@ -97,6 +97,11 @@ def event(kind: str) -> Word:
     return state(kind)
 
 
+def sentence(text: str) -> str:
+    """A message as a sentence of its own."""
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}." if text else ""
+
+
 def clock(at: float | None) -> str:
     """A moment as date and time of the server's zone."""
     if at is None:
