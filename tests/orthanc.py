@@ -25,7 +25,7 @@ class Orthanc:
 
     @property
     def dicomweb(self):
-        return str(self.http.base_url) + "dicom-web"
+        return str(self.http.base_url).rstrip("/") + "/dicom-web"
 
     def upload(self, files):
         for file in files:

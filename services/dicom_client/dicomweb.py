@@ -61,7 +61,9 @@ class DicomWeb:
         context = ssl.create_default_context()
         if server.ca_bundle is not None:
             context.load_verify_locations(cafile=str(server.ca_bundle))
-        headers = {"Authorization": f"Bearer {server.token}"} if server.token else {}
+        headers = {"Accept-Encoding": "identity"}
+        if server.token:
+            headers["Authorization"] = f"Bearer {server.token}"
         self._http = httpx.Client(
             base_url=server.base_url.rstrip("/") + "/",
             headers=headers,
@@ -116,7 +118,7 @@ class DicomWeb:
                 return
             _raise_for(answer)
             kind = answer.headers.get("Content-Type", "")
-            pieces = _guarded(answer.iter_bytes(_CHUNK_BYTES))
+            pieces = _guarded(answer.iter_bytes())
             yield from parts(kind, pieces, self.server.largest_bytes)
 
     def store(self, file: Path, study: str) -> None:
@@ -156,7 +158,7 @@ class DicomWeb:
         """Ask and read all of the answer, if it is not too long."""
         with self._sent(method, path, **more) as answer:
             read = bytearray()
-            for piece in _guarded(answer.iter_bytes(_CHUNK_BYTES)):
+            for piece in _guarded(answer.iter_bytes()):
                 read += piece
                 if len(read) > _ANSWER_BYTES:
                     raise PeerError("The server's answer is too long.", "answer")

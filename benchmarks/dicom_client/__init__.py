@@ -1,0 +1,1 @@
+"""What the segmentation client manages: series in, structure sets out."""
