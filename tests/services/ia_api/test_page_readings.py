@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi.routing import APIRoute
 from sqlalchemy import insert, text
 
 from hub.signin import Person
@@ -16,14 +18,16 @@ from services.ia_api.errors import BadInvocation, NoSuchJob
 from services.ia_api.jobs import EventRow, Wanted
 from services.ia_api.models import Audit, Job, new_job_id
 from services.ia_api.pages import charts, readings, rendering, rights, wording
+from services.ia_api.pages.acts import acts
 from services.ia_api.pages.chosen import chosen
-from services.ia_api.pages.front import cell
+from services.ia_api.pages.front import cell, front
 from services.ia_api.pages.readings import Cursor, Sought
 from services.ia_api.sealing import Sealer
 from services.ia_api.settings import read
 from services.ia_api.states import STATES
 from services.ia_api.store import Store
 
+ROOT = Path(__file__).resolve().parents[3]
 MANY = 10_000
 NOW = 1_790_000_000.0
 
@@ -282,3 +286,10 @@ def _person(*groups: str) -> Person:
 
 def test_an_event_that_is_new_to_the_pages_is_told_by_its_own_name() -> None:
     assert wording.event("something-new").text == "something-new"
+
+
+@pytest.mark.parametrize("route", [*front.routes, *acts.routes], ids=str)
+def test_every_page_is_documented(route: APIRoute) -> None:
+    text = (ROOT / "docs" / "ia_api.md").read_text()
+    page = re.sub(r"\{job_id\}.*", "{id}", route.path)
+    assert f"`{page}`" in text or page.startswith("/static/")

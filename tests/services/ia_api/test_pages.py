@@ -236,6 +236,13 @@ def test_every_page_is_strict_about_where_things_come_from(desk: Desk) -> None:
             assert headers["Referrer-Policy"] == "no-referrer"
 
 
+def test_the_way_to_the_pages_is_shown_to_those_who_may_enter(desk: Desk) -> None:
+    link = f'href="/{HERE}"'
+    for name, shown in (("teacher", True), ("researcher", True), ("student1", False)):
+        with desk.hub.sign_in(name) as person:
+            assert (link in person.get("hub/home").text) is shown, name
+
+
 # Content
 
 
