@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -53,6 +53,18 @@ class Catalog:
         jpeg: bytes = self._fetch(route, "GET", {}).content
         return jpeg
 
+    def structures(self, image_id: str) -> bytes:
+        """Return the structure set of a teaching case, as DICOM."""
+        route = f"{self._url}/api/v1/images/{quote(image_id, safe='')}/structures"
+        dicom: bytes = self._fetch(route, "GET", {}).content
+        return dicom
+
+    def add_case(self, package: Iterable[bytes], **query: str) -> str:
+        """Send a case, a zip in pieces; returns the new image's id."""
+        route = f"{self._url}/api/v1/images/cases"
+        answer = self._fetch(route, "POST", query, package).json()
+        return str(answer["id"])
+
     @property
     def _url(self) -> str:
         if self.session.catalog_url is None:
@@ -63,10 +75,16 @@ class Catalog:
             )
         return self.session.catalog_url
 
-    def _fetch(self, url: str, method: str, query: Mapping[str, str]) -> Any:
+    def _fetch(
+        self,
+        url: str,
+        method: str,
+        query: Mapping[str, str],
+        content: Iterable[bytes] | None = None,
+    ) -> Any:
         token = self.session.token
         headers = {"Authorization": f"token {token}"} if token else {}
-        return fetch(url, query, method=method, headers=headers)
+        return fetch(url, query, method=method, headers=headers, content=content)
 
 
 @dataclass(frozen=True)

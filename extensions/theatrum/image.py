@@ -11,7 +11,7 @@ import contextlib
 import io
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -294,6 +294,7 @@ def fetch(
     *,
     method: str = "GET",
     headers: Mapping[str, str] | None = None,
+    content: Iterable[bytes] | None = None,
 ) -> httpx.Response:
     """Ask a service, and raise its refusal as an ImageError.
 
@@ -302,7 +303,9 @@ def fetch(
     """
     try:
         with httpx.Client(trust_env=False, timeout=TIMEOUT_S) as client:
-            answer = client.request(method, url, params=query, headers=headers)
+            answer = client.request(
+                method, url, params=query, headers=headers, content=content
+            )
     except httpx.HTTPError as error:
         raise Unreachable(
             f"There was no answer ({type(error).__name__}). Try again; if it stays "

@@ -12,7 +12,10 @@ Voxels are [z, y, x]; millimetres are LPS, to the patient's left, posterior, sup
 
 from __future__ import annotations
 
+import io
 import os
+import tempfile
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,9 +24,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from theatrum.catalog import Catalog, images
 from theatrum.errors import FileMissing, ImageError, Unreadable
 from theatrum.image import Image
 from theatrum.node import Labels, Volume
+from theatrum.session import current_session
 from theatrum.structures import (
     Comparison,
     Outlined,
@@ -58,12 +63,15 @@ class Series:
         unless the folder does.
     files
         The images, where they are files here; of an image of the catalogue none.
+    image_id
+        In the catalogue; of a folder none.
     """
 
     name: str
     volume: Volume = field(repr=False)
     geometry: SeriesGeometry = field(repr=False)
     files: tuple[Path, ...] = field(default=(), repr=False)
+    image_id: str = ""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -105,6 +113,60 @@ class Series:
         rois = tuple(Roi(at, name) for at, name in enumerate(masks, start=1))
         frame = (self.geometry.frame_of_reference_uid,)
         return Structures(StructureSet("labels", rois, (), frame), self, masks)
+
+    def stored_structures(self) -> Structures:
+        """The structures that a case of the catalogue came with.
+
+        For teachers; for students where their teacher shared them. Raises NoSuchImage.
+        """
+        import pydicom
+
+        if not self.image_id:
+            raise Unreadable("This scan is no case of the catalogue: name the file.")
+        content = Catalog(current_session()).structures(self.image_id)
+        return self.structures(pydicom.dcmread(io.BytesIO(content)))
+
+    def add_to_collection(
+        self,
+        collection: str,
+        name: str,
+        structures: str | os.PathLike[str] | None = None,
+        *,
+        shared: bool = False,
+    ) -> str:
+        """Put a de-identified case into a teaching collection, for its course.
+
+        Parameters
+        ----------
+        collection
+            One that is open to the teachers of a course that you teach.
+        name
+            Of the case: small letters, digits, hyphens and underscores. Afterwards
+            `open_series("collection/name")` opens it.
+        structures
+            An RT Structure Set on these images, de-identified with them.
+        shared
+            Whether students get the structures too; else they are the reference that
+            only teachers and the course's grader see.
+
+        Returns the image's id. Raises ImageError with what is wrong: among others where
+        a file does not say that it was de-identified.
+        """
+        if not self.files:
+            raise Unreadable("Only a scan of your own files can be added.")
+        files = [*self.files, *([] if structures is None else [Path(structures)])]
+        with tempfile.TemporaryFile() as packed:
+            with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+                for number, file in enumerate(files, start=1):
+                    # A file's own name could be that of a person.
+                    archive.write(file, f"{number}.dcm")
+            packed.seek(0)
+            return Catalog(current_session()).add_case(
+                iter(lambda: packed.read(1 << 20), b""),
+                collection=collection,
+                name=name,
+                shared=str(shared).lower(),
+            )
 
     def show(self, *structures: Structures) -> SliceViewer:
         """Slices of three planes to look through, with outlines drawn on them."""
@@ -253,8 +315,6 @@ def open_series(source: str | os.PathLike[str] | Image) -> Series:
     if path.is_dir():
         return _from_folder(path)
     if isinstance(source, str) and not path.exists():
-        from theatrum.catalog import images
-
         return _from_image(images[source])
     raise FileMissing(f"There is no folder {path.name} here: name that of the images.")
 
@@ -297,7 +357,10 @@ def _from_image(image: Image) -> Series:
         (image.width, image.height, scan.slices), np.array(scan.affine_lps), (), ""
     )
     return Series(
-        image.name, Volume(array, np.array(scan.affine_lps), scan.modality), geometry
+        image.name,
+        Volume(array, np.array(scan.affine_lps), scan.modality),
+        geometry,
+        image_id=image.id,
     )
 
 

@@ -7,6 +7,7 @@ day, so that the tile service needs no database and the browser's cache helps.
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.staticfiles import StaticFiles
 from fastapi.templating import Jinja2Templates
 from sqlalchemy import Engine
@@ -25,7 +27,7 @@ from hub import pages, problems
 from hub.home import Home
 from hub.settings import Settings
 from hub.signin import Asker, SignIn, Visitor
-from services.catalog import store, thumbnails
+from services.catalog import cases, store, thumbnails
 from services.catalog.errors import STATUS
 from services.catalog.models import Image
 from tile_server.address import tiles_url
@@ -52,6 +54,10 @@ class Service:
     @property
     def tiles_base(self) -> str:
         return f"{self.settings.base_url}services/tiles/"
+
+    @property
+    def cases(self) -> Path:
+        return Home(self.settings.home).images / "cases"
 
     @property
     def cache(self) -> Path:
@@ -121,6 +127,46 @@ def list_images(
     found = store.visible(database, asker, collection=collection)
     chosen = [image for image in found if name is None or image.name == name]
     return {"images": [_summary(service, image) for image in chosen]}
+
+
+@api.post("/cases", status_code=201)
+async def add_case(
+    request: Request,
+    service: Here,
+    database: Database,
+    asker: Asker,
+    collection: Annotated[str, Query(max_length=64)],
+    name: Annotated[str, Query(max_length=48)],
+    shared: bool = False,
+) -> dict[str, Any]:
+    """Add a de-identified case, a zip, to a collection of a course that one teaches."""
+    target = await run_in_threadpool(cases.collection_for, database, asker, collection)
+    service.cases.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=service.cases, prefix=".coming-") as folder:
+        package = Path(folder, "case.zip")
+        await cases.received(request.stream(), package)
+        image = await run_in_threadpool(
+            cases.add_case,
+            database,
+            target,
+            package,
+            cases.Wanted(collection, name, shared),
+            cases=service.cases,
+            prober=service.prober,
+        )
+    return _summary(service, image)
+
+
+@api.get("/{image_id}/structures")
+def get_structures(database: Database, asker: Asker, image_id: str) -> Response:
+    """The RT Structure Set of a teaching case, for whom it is meant."""
+    image = store.find(database, asker, image_id)
+    path = cases.structures_of(asker, image)
+    return Response(
+        path.read_bytes(),
+        media_type="application/dicom",
+        headers={"Cache-Control": "no-store"},
+    )
 
 
 @api.get("/{image_id}")

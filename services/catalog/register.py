@@ -14,6 +14,9 @@ from services.catalog import store
 from services.catalog.errors import BadNameError
 from tile_server.errors import TileServerError
 from tile_server.probing import Prober
+from tile_server.readers.dicom_series import is_series_folder
+from tile_server.readers.ome_zarr import is_zarr
+from tile_server.versions import file_version
 
 
 def register(
@@ -26,14 +29,16 @@ def register(
 ) -> int:
     """Register each readable slide; the exit code is 1 where one was refused."""
     files = list(_files(paths))
-    added, refused = 0, []
+    added = 0
+    refused: list[str] = []
     with Session(engine) as session, Prober() as prober:
         try:
             target = store.ensure_collection(session, collection, groups)
         except BadNameError as err:
             errors.print(str(err), markup=False)
             return 2
-        for path in track(files, "Registering", console=console, transient=True):
+        looked = track(files, "Registering", console=console, transient=True)
+        for path in _one_of_each(looked, prober, refused):
             try:
                 image = store.add_image(session, target, path, prober=prober)
             except (OSError, TileServerError) as err:
@@ -57,16 +62,51 @@ def register(
     return 1 if refused or not files else 0
 
 
+def _one_of_each(
+    files: Iterable[Path], prober: Prober, refused: list[str]
+) -> list[Path]:
+    """The files to register: of a slide of many files (DICOM) its largest.
+
+    The reasons of those that are no slides go to `refused`.
+    """
+    found: dict[tuple[Path, str], tuple[int, Path]] = {}
+    for path in files:
+        try:
+            real = path.resolve()
+            series = prober.probe(real, file_version(real)).series
+            size = path.stat().st_size
+        except (OSError, TileServerError) as err:
+            refused.append(_reason(path.name, err))
+            continue
+        slide = (real.parent, series) if series else (real, "")
+        if slide not in found or size > found[slide][0]:
+            found[slide] = size, path
+    return [path for _, path in found.values()]
+
+
 def _files(paths: Iterable[Path]) -> Iterator[Path]:
-    """The files named, and those below the folders named, each once."""
+    """The files named, and those below the folders named, each once.
+
+    An OME-Zarr folder is one image, and so is a folder of one scan.
+    """
     seen: set[Path] = set()
     for path in paths:
-        found = sorted(path.rglob("*")) if path.is_dir() else [path]
-        for file in found:
-            if file.is_dir() or file.name.startswith(".") or file in seen:
+        for file in _below(path):
+            if file.name.startswith(".") or file in seen:
                 continue
             seen.add(file)
             yield file
+
+
+def _below(path: Path) -> Iterator[Path]:
+    """A file, or a folder that is one image, or whatever such there are below it."""
+    if not path.is_dir() or is_zarr(path) or is_series_folder(path):
+        yield path
+        return
+    for inner in sorted(path.iterdir()):
+        # A link to a folder could lead in circles.
+        if not (inner.is_dir() and inner.is_symlink()):
+            yield from _below(inner)
 
 
 def _reason(name: str, err: OSError | TileServerError) -> str:

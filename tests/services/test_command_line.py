@@ -15,7 +15,11 @@ from typer.testing import CliRunner
 
 from services.catalog.fetch_demo import FetchError, fetch
 from services.cli import app
+from tests.dicom_slides import DicomSpec, write_dicom_slide
+from tests.extensions.structures.series import ct_series
 from tests.slides import YCBCR, write_slide, write_truncated
+from tests.stacks import StackSpec, write_zarr
+from tests.tile_server.test_dicom_series import written
 
 runner = CliRunner()
 
@@ -149,3 +153,28 @@ def test_without_a_connection_it_says_so_and_what_else_there_is(
 # The runner's result; Typer does not export its type.
 def _run(*arguments: str, home: Path):  # type: ignore[no-untyped-def]
     return runner.invoke(app, [*arguments, f"--home={home}"])
+
+
+def test_a_dicom_slide_of_many_files_is_one_image(home: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "dicom"
+    write_dicom_slide(folder, DicomSpec())
+    assert len(list(folder.rglob("*.dcm"))) > 2
+    said = _run("images", "add", str(folder), "--collection=c", home=home)
+    assert "1 registered in c, 0 refused." in said.output
+
+
+@pytest.mark.parametrize("within", [False, True])
+def test_a_zarr_folder_is_one_image(home: Path, tmp_path: Path, within: bool) -> None:
+    write_zarr(tmp_path / "all" / "a.ome.zarr", StackSpec())
+    named = tmp_path / "all" if within else tmp_path / "all" / "a.ome.zarr"
+    said = _run("images", "add", str(named), "--collection=c", home=home)
+    assert "1 registered in c, 0 refused." in said.output
+
+
+def test_a_folder_of_a_scan_is_one_image(home: Path, tmp_path: Path) -> None:
+    written(tmp_path / "all" / "CT", ct_series(slices=5))
+    (tmp_path / "all" / "CT" / "notes.txt").write_text("not an image")
+    write_slide(tmp_path / "all" / "good.svs", YCBCR)
+    said = _run("images", "add", str(tmp_path / "all"), "--collection=c", home=home)
+    assert 'CT: images["c/ct"]' in said.output
+    assert "2 registered in c, 0 refused." in said.output

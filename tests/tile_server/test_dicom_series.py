@@ -16,7 +16,7 @@ OBLIQUE = (0.8, 0.6, 0, -0.6, 0.8, 0)
 
 
 def written(folder, images, order=None):
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(exist_ok=True, parents=True)
     for at, image in enumerate(images):
         image.file_meta.MediaStorageSOPClassUID = image.SOPClassUID
         image.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID

@@ -97,6 +97,16 @@ def open_dicom_series(folder: Path, chunks: ChunkCache) -> PlaneReader | None:
     )
 
 
+def is_series_folder(folder: Path) -> bool:
+    """Whether a folder holds two or more images of one series, and of no other."""
+    try:
+        headers = _headers(folder)
+    except (UnreadableSlide, OSError):
+        return False
+    series = {str(one.get("SeriesInstanceUID")) for one in headers.values()}
+    return len(headers) > 1 and len(series) == 1
+
+
 class _Files:
     """The files of a series by their depth, the last few used ones open."""
 
