@@ -10,14 +10,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pydicom
 from theatrum.node import Volume
 from theatrum.structures import (
     PLANES,
     Outlined,
+    Roi,
     SeriesGeometry,
     StructureSet,
     centre_of,
+    draw,
     mask,
     picture,
     png,
@@ -68,37 +72,40 @@ class Case:
         All structures are drawn. Raises BadStructures where there is no such
         structure.
         """
-        outlined = self._outlined()
-        chosen = [one.mask for one in outlined]
-        if structure is not None and self.structures is not None:
-            wanted = self.structures.roi(structure)
-            chosen = [mask(wanted, self.geometry)]
         shown = window or window_of(self.volume)
-        at = centre_of(self.volume, chosen)
+        at = centre_of(self.volume, self._wanted(structure))
         pictures = {
-            plane: png(
-                picture(
-                    self.volume,
-                    plane,
-                    at[plane],
-                    outlined,
-                    window=shown,
-                    longest_px=size_px,
-                )
+            plane: picture(
+                self.volume, plane, at[plane], window=shown, longest_px=size_px
             )
             for plane in PLANES
         }
+        for one in self._rois():
+            # One mask at a time: a large CT has fifty of as many bytes as voxels.
+            outlined = Outlined(one.name, self._mask(one), one.colour or PLAIN)
+            for plane, onto in pictures.items():
+                draw(onto, self.volume, plane, at[plane], outlined)
         return Preview(
-            **pictures, structures=tuple(one.name for one in outlined), window=shown
+            **{plane: png(onto) for plane, onto in pictures.items()},
+            structures=tuple(one.name for one in self._rois()),
+            window=shown,
         )
 
-    def _outlined(self) -> list[Outlined]:
-        if self.structures is None:
-            return []
-        return [
-            Outlined(one.name, mask(one, self.geometry), one.colour or PLAIN)
-            for one in self.structures.rois
-        ]
+    def _rois(self) -> tuple[Roi, ...]:
+        return self.structures.rois if self.structures is not None else ()
+
+    def _mask(self, roi: Roi) -> npt.NDArray[np.bool_]:
+        return mask(roi, self.geometry)
+
+    def _wanted(self, structure: str | None) -> list[npt.NDArray[np.bool_]]:
+        """What the planes are to go through: one structure, or all together."""
+        if structure is not None and self.structures is not None:
+            return [self._mask(self.structures.roi(structure))]
+        together: npt.NDArray[np.bool_] | None = None
+        for one in self._rois():
+            area = self._mask(one)
+            together = area if together is None else np.logical_or(together, area)
+        return [] if together is None else [together]
 
 
 def preview(

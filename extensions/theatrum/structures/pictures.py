@@ -107,9 +107,20 @@ def picture(
     grey = np.clip((shown - (level - width / 2)) / width, 0, 1) * 255
     drawn = np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2)
     for one in structures:
-        area = _slice(volume, one.mask, plane, at)[np.ix_(rows, columns)]
-        drawn[_outline(area)] = one.colour
+        draw(drawn, volume, plane, at, one)
     return drawn
+
+
+def draw(
+    onto: Picture, volume: Volume, plane: Plane, at: int, structure: Outlined
+) -> None:
+    """Draw one structure's outline on a `picture` of the same slice."""
+    section = _slice(volume, structure.mask, plane, at)
+    rows, columns = (
+        _steps(stored, shown)
+        for stored, shown in zip(section.shape, onto.shape[:2], strict=True)
+    )
+    onto[_outline(section[np.ix_(rows, columns)])] = structure.colour
 
 
 def png(pixels: Picture) -> bytes:
