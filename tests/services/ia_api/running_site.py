@@ -250,6 +250,18 @@ class Site:
         assert found is not None
         return found
 
+    def wait_final(self, result_id: int, timeout_s: float = 120.0) -> dict[str, Any]:
+        """Wait until one result is the last word on its job, whatever that is."""
+        last: dict[str, Any] = {}
+
+        def ended() -> bool:
+            last.update(self.server.results.current(result_id) or {})
+            context = (last.get("data") or {}).get("context") or {}
+            return context.get("phase") in {"done", "failed", "cancelled"}
+
+        wait(ended, f"result {result_id} is final", timeout_s)
+        return last
+
     def files(self) -> list[Path]:
         """Every file and folder below the home, but for what Python compiles."""
         return [
