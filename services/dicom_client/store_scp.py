@@ -70,8 +70,9 @@ class ScpSettings:
     """Who may send, by application entity title; none named means anybody."""
     networks: tuple[str, ...] = ()
     """From where, as `10.1.0.0/16` or single addresses; none named means anywhere."""
-    storage: tuple[StorageKind, ...] = ("ct", "mr", "pet")
-    """What is taken."""
+    storage: tuple[StorageKind, ...] = tuple(STORAGE)
+    """What is taken. Senders of whole studies often give up where one kind is refused:
+    what is not segmented is better taken, and ignored with its reason."""
     tls: ServerTls | None = None
     """With it, only TLS is spoken at this port."""
     associations: int = 20
