@@ -41,13 +41,14 @@ from services.dicom_client.rules import (
     rules_to_json,
 )
 from services.dicom_client.settings import CHANGEABLE
-from services.dicom_client.targets import check_nodes, node_of
+from services.dicom_client.targets import STOW_TOKEN, check_nodes, node_of
 from services.dicom_client.templates import (
     models_of_server,
     template_from_json,
     template_to_json,
     to_yaml,
 )
+from services.dicom_client.web_intake import PULL_TOKEN
 
 # Any below: JSON of the API.
 
@@ -62,6 +63,12 @@ class TokenForm(_Body):
     access: SecretStr
     refresh: SecretStr | None = None
     expires: datetime | None = None
+
+
+class SecretForm(_Body):
+    """A secret that is written and used, never shown."""
+
+    secret: SecretStr
 
 
 class DryRun(_Body):
@@ -245,6 +252,13 @@ def routes(service: Service) -> APIRouter:
         refresh = form.refresh.get_secret_value() if form.refresh else None
         tokens = Tokens(form.access.get_secret_value(), refresh, form.expires)
         actions.put_tokens(tokens, person.name)
+
+    @router.put("/secrets/{name}", status_code=204)
+    def put_secret(person: Administrator, name: str, form: SecretForm) -> None:
+        """Give a bearer token of a DICOMweb server; it is never shown again."""
+        if name not in {PULL_TOKEN, STOW_TOKEN}:
+            raise NoSuchThing(f"there are the secrets {PULL_TOKEN} and {STOW_TOKEN}")
+        keeper.put_secret(name, form.secret.get_secret_value(), person.name)
 
     @router.get("/server")
     def server(_person: Administrator) -> dict[str, Any]:

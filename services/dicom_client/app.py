@@ -15,6 +15,7 @@ from fastapi.responses import JSONResponse
 from hub import pages, problems
 from hub.signin import HubUnreachableError, NotSignedInError
 from services.dicom_client import api_series, api_setup
+from services.dicom_client import pages as own_pages
 from services.dicom_client.errors import STATUS
 from services.dicom_client.feed import Feed
 from services.dicom_client.opening import Service
@@ -52,6 +53,8 @@ def make_app(service: Service, prefix: str) -> FastAPI:
     pages.install_headers(app)
     app.include_router(api_series.routes(service, feed), prefix=f"{prefix}api")
     app.include_router(api_setup.routes(service), prefix=f"{prefix}api")
+
+    own_pages.install(app, service, prefix, TABLE)
 
     @app.get(f"{prefix}health")
     def health() -> JSONResponse:

@@ -1,7 +1,7 @@
 """The folders of jobs: named by job id only, for the service's account alone.
 
     package/   the de-identified package, its mapping and what is known of it
-    series/    the images, where a local engine works on them
+    engine/    what a local engine made
     result/    the structure set as it came; of a rejected one, the quarantine
     finished/  the structure set as it is delivered
 
@@ -30,10 +30,6 @@ class JobFolder:
     @property
     def package(self) -> Path:
         return self.path / "package"
-
-    @property
-    def series(self) -> Path:
-        return self.path / "series"
 
     @property
     def result(self) -> Path:
@@ -70,19 +66,18 @@ class JobFolder:
         (self.path / name).unlink(missing_ok=True)
 
     def wipe(self) -> None:
-        """Remove what was staged: package, images, download. The mapping stays."""
-        for folder in (self.series, self.path / "result", self.path / "tmp"):
-            shutil.rmtree(folder, ignore_errors=True)
-        if self.package.is_dir():
-            for entry in self.package.iterdir():
-                if entry.name == "mapping":
-                    continue
-                if entry.is_dir() and not entry.is_symlink():
-                    shutil.rmtree(entry, ignore_errors=True)
-                else:
-                    entry.unlink(missing_ok=True)
-        if self.path.is_dir():
-            sync(self.path)
+        """Remove what was staged; the mapping and the finished files stay."""
+        if not self.path.is_dir():
+            return
+        kept = {self.finished, self.package}
+        for entry in [*self.path.iterdir(), *_entries(self.package)]:
+            if entry in kept or entry == self.package / "mapping":
+                continue
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry, ignore_errors=True)
+            else:
+                entry.unlink(missing_ok=True)
+        sync(self.path)
 
     def remove(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)
@@ -111,6 +106,10 @@ class Folders:
 
     def free_bytes(self) -> int:
         return shutil.disk_usage(self.root).free
+
+
+def _entries(folder: Path) -> list[Path]:
+    return list(folder.iterdir()) if folder.is_dir() else []
 
 
 def sync(folder: Path) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pydicom import Dataset
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from hub.durable.database import Database
@@ -192,6 +192,14 @@ class Jobs:
                 job.expected = count
             if released:
                 job.released = time.time()
+
+    def is_known(self, key: str, instances: int | None) -> bool:
+        """Whether a series came before, with at least so many images."""
+        with self.database.reading() as session:
+            most = session.scalar(
+                select(func.max(Job.instances)).where(Job.series_key == key)
+            )
+        return most is not None and most >= (instances or 0)
 
     # What is complete
 

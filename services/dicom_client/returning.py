@@ -39,7 +39,7 @@ from services.dicom_client.running import (
     lost_later,
 )
 from services.dicom_client.sending import deidentified, package_folder
-from services.dicom_client.targets import targets_of
+from services.dicom_client.targets import STOW_TOKEN, targets_of
 
 
 def fetch(run: Run) -> Told:
@@ -120,7 +120,10 @@ def deliver(run: Run) -> Told:
     if not files:
         raise Changed("the finished structure set is not on this machine")
     targets = targets_of(
-        bench.settings(), bench.keeper.node_list(), bench.jobs.files_of(run.job)
+        bench.settings(),
+        bench.keeper.node_list(),
+        bench.jobs.files_of(run.job),
+        stow_token=bench.keeper.secret(STOW_TOKEN) or "",
     )
     if not targets:
         return Stops("no-target")

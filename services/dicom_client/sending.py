@@ -92,7 +92,8 @@ def send(run: Run) -> Told:
     if wait_s:
         return Later(wait_s)
     server = bench.servers.server()
-    if not guarded(run, server.health):
+    # After a failure the upload itself tells how the server is.
+    if not run.job.attempt and not guarded(run, server.health):
         polls = run.job.polls + 1
         return Later(bench.leases.backoff_s(polls), {"polls": polls})
     package = run.folder.package / packaging.PACKAGE

@@ -192,8 +192,6 @@ class ServiceSettings(_Table):
     """Whether a `.ready` file tells that a delivered one is whole."""
     deliver_stow: str = ""
     """A DICOMweb address that every structure set is stored at."""
-    keep_old_names: bool = False
-    """Whether a delivered file is named as DRAW's client did."""
 
     on_unknown_upload: Literal["ask", "again"] = "ask"
     """What follows an upload of which nobody knows whether it arrived: a person
@@ -201,6 +199,7 @@ class ServiceSettings(_Table):
     send_hours: Annotated[str, AfterValidator(_hours)] = ""
     """Packages leave within these hours only, as 18:00-06:00; empty for always."""
     time_zone: Annotated[str, AfterValidator(_zone)] = "UTC"
+    """Of `send_hours`, `pull_start` and the structure sets' dates."""
     poll_s: Waits = (30.0, 60.0, 120.0, 180.0, 300.0)
     """Seconds before each question for the status; the last one is repeated."""
     job_deadline_s: float = Field(172_800.0, gt=0)
@@ -215,10 +214,13 @@ class ServiceSettings(_Table):
     crashes: int = Field(4, ge=1, le=100)
     """How often a worker may die over a step before the job is stopped."""
     backoff_base_s: float = Field(2.0, gt=0)
+    """Seconds after a first failure; doubled after each further one."""
     backoff_cap_s: float = Field(600.0, gt=0)
+    """The longest wait between two tries."""
     breaker_failures: int = Field(5, ge=1)
     """Failures in a row after which the server is left alone for a while."""
     breaker_s: float = Field(60.0, gt=0)
+    """For how long at first."""
     stop_patience_s: float = Field(20.0, ge=0)
     """How long a worker that is told to stop lets its steps go on."""
     engine_timeout_s: float = Field(3600.0, gt=0)

@@ -24,6 +24,7 @@ from services.dicom_client.nodes import Node
 from services.dicom_client.settings import ServiceSettings
 from services.dicom_client.tls import ClientTls
 
+STOW_TOKEN = "stow-token"  # noqa: S105 (the name of a secret)
 BESIDE, FOLDER, WEB = "beside-images", "folder", "dicomweb"
 _FIELDS = {
     *("name", "host", "port", "ae_title", "calling_ae_title", "priority", "target"),
@@ -35,6 +36,8 @@ def targets_of(
     settings: ServiceSettings,
     nodes: Sequence[Mapping[str, Any]],
     images: Sequence[Path],
+    *,
+    stow_token: str = "",
 ) -> list[Target]:
     """The targets of a job whose images lie at `images`."""
     targets: list[Target] = []
@@ -48,7 +51,8 @@ def targets_of(
             FolderTarget(FOLDER, settings.deliver_folder, settings.ready_marker)
         )
     if settings.deliver_stow:
-        targets.append(WebTarget(WEB, DicomWebServer(settings.deliver_stow)))
+        server = DicomWebServer(settings.deliver_stow, token=stow_token)
+        targets.append(WebTarget(WEB, server))
     grouped: dict[str, list[Mapping[str, Any]]] = {}
     for record in nodes:
         grouped.setdefault(str(record.get("target") or record["name"]), []).append(

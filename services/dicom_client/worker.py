@@ -31,6 +31,7 @@ from services.dicom_client.models import Worker
 from services.dicom_client.opening import LOG_FIELDS, Service, open_service
 from services.dicom_client.running import Bench
 from services.dicom_client.settings import ServiceSettings
+from services.dicom_client.web_intake import WebIntake
 from services.dicom_client.workflow import QUEUE, STEPS_VERSION, register
 
 log = logging.getLogger("theatrum.dicom_client")
@@ -106,6 +107,7 @@ class _Janitor:
         self._intake = Intake(
             service.jobs, service.keeper, service.folders, service.settings
         )
+        self._web = WebIntake(service)
         self._beaten = time.monotonic()
         self._next: dict[str, float] = {}
         self._dead: set[str] = set()
@@ -156,6 +158,7 @@ class _Janitor:
             self._intake.forget()
             self._had_duty = True
         self._every(self._bench.settings().watch_interval_s, self._intake.look)
+        self._every(self._bench.settings().dicomweb.interval_s, self._web.pull)
         self._every(0.5, self._intake.complete)
 
     def _every(self, seconds: float, call: Callable[[], object]) -> None:
