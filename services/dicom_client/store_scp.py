@@ -195,11 +195,11 @@ class StoreScp:
     # Any below: events and associations of pynetdicom, which ships no types.
 
     def _accepted(self, event: Any) -> None:
-        requestor = event.assoc.requestor
+        peer = event.assoc.requestor  # codespell:ignore requestor
         facts = AssociationFacts(
             id=token_hex(8),
-            calling_ae_title=str(requestor.ae_title).strip(),
-            peer=str(requestor.address),
+            calling_ae_title=str(peer.ae_title).strip(),
+            peer=str(peer.address),
             tls=self.settings.tls is not None,
             started=time.time(),
         )
