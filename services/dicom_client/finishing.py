@@ -131,6 +131,9 @@ def finish(
         for file in files:
             file.unlink()
         return _rejected(source, quarantined, findings)
+    for stale in [*folder.glob("RS_*.dcm"), *folder.glob("SEG_*.dcm")]:
+        # Of a result that came before this one and was never delivered.
+        stale.unlink()
     published = tuple(_publish(file) for file in files)
     return Finished(published[0], tuple(findings), published)
 

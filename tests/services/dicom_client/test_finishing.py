@@ -1,5 +1,6 @@
 """What came back becomes the patient's: named, completed, or kept in quarantine."""
 
+import shutil
 from datetime import UTC, datetime
 
 import highdicom
@@ -7,7 +8,7 @@ import numpy as np
 import pydicom
 import pytest
 from theatrum.deidentify import load_mapping, load_profile
-from theatrum.structures import mask, read, series_geometry
+from theatrum.structures import dice, mask, read, series_geometry
 
 from services.dicom_client import local_engine, packaging
 from services.dicom_client.finishing import finish
@@ -342,3 +343,49 @@ def test_a_local_engine_s_result_passes_the_checks_without_a_note(local):
     done = local().finished()
     noted = [one.text for one in done.findings if one.text != "Core is empty"]
     assert noted == []
+
+
+def test_a_second_result_takes_the_place_of_the_first(job):
+    first = job.answered().finished()
+    second = job.answered().finished()
+    assert second.path != first.path
+    assert list(job.folder.glob("RS_*")) == [second.path]
+
+
+@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dicom3tools is not here")
+@pytest.mark.parametrize("output", ["rtstruct", "both"])
+def test_what_is_delivered_is_what_the_standard_wants(local, output):
+    done = local(output=output).finished()
+    assert [one for one in done.findings if one.check == 12] == []
+
+
+def test_the_lungs_of_the_phantom_come_back_through_the_whole_way(
+    shared_data, tmp_path
+):
+    folder = shared_data / "ct_rtstruct" / "alderson_lungs"
+    files = sorted((folder / "CT").glob("*.dcm"))
+    template = Template("Chest", engine="theatrum.nodes:ct_body_lungs_bone")
+    made = packaging.deidentify(
+        files,
+        profile=load_profile("autosegmentation"),
+        key=KEY,
+        folder=tmp_path,
+        job="job-1",
+    )
+    result = local_engine.run(
+        made.files(), template, folder=tmp_path, job="job-1", made_at=AT
+    )
+    headers = [pydicom.dcmread(one, stop_before_pixels=True) for one in files]
+    mapping = load_mapping(made.mapping, "job-1", KEY)
+    done = finish(result, mapping, headers, template, folder=tmp_path, made_at=AT)
+    assert done.findings == ()
+    geometry = series_geometry(headers)
+    found, reference = (
+        read(pydicom.dcmread(path)) for path in (done.path, folder / "RS_matched.dcm")
+    )
+    assert found.series_instance_uids == reference.series_instance_uids
+    assert found.frame_of_reference_uids == (geometry.frame_of_reference_uid,)
+    for ours, theirs in (("Left lung", "Lung_L"), ("Right lung", "Lung_R")):
+        one = mask(found.roi(ours), geometry)
+        assert dice(one, mask(reference.roi(theirs), geometry)) >= 0.95
+    assert found.roi("Body").interpreted_type == "EXTERNAL"
