@@ -12,7 +12,9 @@ import struct
 from tile_server import icc
 
 _HEADER_BYTES = 128
-_MOST_TAGS = frozenset(
+_MOST_TAGS = 100
+# Clause 9.2: the tags that convert colours.
+_TAGS = frozenset(
     {b"rXYZ", b"gXYZ", b"bXYZ", b"rTRC", b"gTRC", b"bTRC", b"kTRC", b"wtpt", b"bkpt"}
     | {b"chad", b"A2B0", b"A2B1", b"A2B2", b"B2A0", b"B2A1", b"B2A2", b"gamt", b"lumi"}
 )
