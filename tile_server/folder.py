@@ -127,6 +127,10 @@ class SlideFolder:
                 yield Path(folder)  # one image, of thousands of files
                 continue
             below[:] = sorted(name for name in below if not name.startswith("."))
+            for name in below:
+                path = Path(folder, name)
+                if path.is_symlink():
+                    self._skip(path, "", f"{name} is a link to a folder: serve that.")
             for name in sorted(names):
                 path = Path(folder, name)
                 if name.startswith(".") or not path.is_file():

@@ -81,6 +81,8 @@ def folder(made_slides: dict[str, Path], tmp_path: Path) -> Path:
     shutil.copy(made_slides["ycbcr"], root / ".d.svs")
     shutil.copy(made_slides["ycbcr"], tmp_path / "outside.svs")
     (root / "link.svs").symlink_to(tmp_path / "outside.svs")
+    (tmp_path / "elsewhere").mkdir()
+    (root / "linked").symlink_to(tmp_path / "elsewhere")
     (root / "sub" / "notes.txt").write_text("nothing to see")
     slides.write_truncated(root / "cut.svs", slides.YCBCR, 0.5)
     return root
@@ -110,7 +112,7 @@ def test_a_folder_is_listed_and_served(folder: Path) -> None:
 
         process.send_signal(signal.SIGTERM)
         said = ends_quietly(process)
-    for name in ("cut.svs", "in sub: notes.txt", "link.svs"):
+    for name in ("cut.svs", "in sub: notes.txt", "link.svs", "linked"):
         assert said.count(f"skipped: {name} ") == 1, said
     assert ".d.svs" not in said
 
