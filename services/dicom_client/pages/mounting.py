@@ -1,0 +1,57 @@
+"""Puts the pages beside the API."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping
+
+from fastapi import FastAPI
+
+from hub.home import Home, private_key
+from services.dicom_client.actions import Actions
+from services.dicom_client.opening import Service
+from services.dicom_client.pages import (
+    dashboard,
+    measuring,
+    previewing,
+    rating,
+    series_acts,
+    template_import,
+    template_pages,
+)
+from services.dicom_client.pages.rendering import Pages, page_router
+
+_PARTS = (
+    dashboard,
+    series_acts,
+    previewing,
+    rating,
+    measuring,
+    template_import,
+    template_pages,
+)
+
+
+def install(
+    app: FastAPI,
+    service: Service,
+    prefix: str,
+    table: Mapping[type[Exception], tuple[int, str]],
+) -> None:
+    """Add the pages below `prefix`; `table` says how errors are answered."""
+    key = private_key(
+        Home(service.home).dicom_client / "pages.key", secrets.token_bytes(32)
+    )
+    app.state.pages = Pages(
+        service,
+        Actions(service.jobs, service.keeper),
+        prefix,
+        os.environ.get("JUPYTERHUB_BASE_URL", ""),
+        table,
+        key,
+    )
+    for part in _PARTS:
+        router = page_router()
+        part.add_routes(router)
+        app.include_router(router, prefix=prefix.rstrip("/"))
