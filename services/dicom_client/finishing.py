@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
+import numpy as np
 from pydicom import Dataset
 from theatrum.deidentify import Mapping, ReidentificationError, reidentify
 from theatrum.structures import (
@@ -26,13 +27,14 @@ from theatrum.structures import (
     SeriesGeometry,
     StructureError,
     in_order,
+    problems,
     read,
     series_geometry,
 )
 
 from services.dicom_client import roi_properties
 from services.dicom_client.generation import add_generated, drawn_rois
-from services.dicom_client.local_engine import output_of
+from services.dicom_client.local_engine import Output, output_of
 from services.dicom_client.result_checks import (
     Finding,
     Severity,
@@ -99,11 +101,16 @@ def finish(
     dataset = opened(source)
     if isinstance(dataset, Finding):
         return _rejected(source, quarantined, [dataset])
+    whole = True
     try:
         geometry = series_geometry(headers)
     except BadGeometry as err:
-        finding = Finding(8, Severity.REJECT, f"the images form no volume: {err}")
-        return _rejected(source, quarantined, [finding])
+        whole = False
+        bridged = _over_gaps(headers)
+        if bridged is None:
+            finding = Finding(8, Severity.REJECT, f"the images form no volume: {err}")
+            return _rejected(source, quarantined, [finding])
+        geometry = bridged
     findings = before_reidentification(
         dataset,
         mapping,
@@ -121,9 +128,16 @@ def finish(
         return _rejected(source, quarantined, findings)
     ordered = in_order(headers)
     findings += roi_properties.apply(done, template)
-    findings += add_generated(done, template, ordered, geometry)
+    findings += add_generated(done, template, ordered, geometry, whole=whole)
     _sign(done, template, ordered[0], made_at)
-    files = _staged(done, template, ordered, geometry, folder, made_at, findings)
+    output = output_of(template)
+    if output != "rtstruct" and not whole:
+        # A segmentation has a frame for each image, and some are missing.
+        findings.append(
+            Finding(7, Severity.WARNING, "images are missing: contours only")
+        )
+        output = "rtstruct"
+    files = _staged(done, output, ordered, geometry, folder, made_at, findings)
     findings += after_reidentification(done, mapping, ordered[0])
     for file in files:
         findings += iod_findings(file)
@@ -136,6 +150,31 @@ def finish(
         stale.unlink()
     published = tuple(_publish(file) for file in files)
     return Finished(published[0], tuple(findings), published)
+
+
+def _over_gaps(headers: Sequence[Dataset]) -> SeriesGeometry | None:
+    """The even grid that the images of a series with gaps lie on; None without one.
+
+    A person may let such a series through. Its contours can be checked against the
+    grid; structures cannot be made on it, because it has slices without an image.
+    """
+    if any(not one.startswith(("gap", "tilt")) for one in problems(headers)):
+        return None
+    ordered = in_order(headers)
+    places = np.array(
+        [[float(part) for part in one.ImagePositionPatient] for one in ordered]
+    )
+    steps = np.linalg.norm(np.diff(places, axis=0), axis=1)
+    count = round(float(steps.sum() / np.median(steps))) + 1
+    within = series_geometry(ordered[:1])
+    affine = within.affine_lps.copy()
+    affine[:3, 2] = (places[-1] - places[0]) / (count - 1)
+    return replace(
+        within,
+        size=(*within.size[:2], count),
+        affine_lps=affine,
+        sop_instance_uids=tuple(str(one.SOPInstanceUID) for one in ordered),
+    )
 
 
 def _as_sent(geometry: SeriesGeometry, mapping: Mapping) -> SeriesGeometry:
@@ -199,7 +238,7 @@ def _sign(
 
 def _staged(
     done: Dataset,
-    template: Template,
+    output: Output,
     headers: Sequence[Dataset],
     geometry: SeriesGeometry,
     folder: Path,
@@ -207,7 +246,6 @@ def _staged(
     findings: list[Finding],
 ) -> list[Path]:
     """Write what is delivered, not yet under its name."""
-    output = output_of(template)
     files = []
     if output != "seg":
         files.append(_write(done, folder / f".RS_{done.SOPInstanceUID}.dcm.partial"))

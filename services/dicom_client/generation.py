@@ -42,8 +42,13 @@ def add_generated(
     template: Template,
     images: Sequence[Dataset],
     geometry: SeriesGeometry,
+    *,
+    whole: bool = True,
 ) -> list[Finding]:
-    """Add the template's generated structures, in place; what failed is told."""
+    """Add the template's generated structures, in place; what failed is told.
+
+    Where images are missing (`whole` is False), all of them stay empty.
+    """
     if not template.generated:
         return []
     structures = _Structures(read(dataset), template, geometry)
@@ -52,6 +57,8 @@ def add_generated(
     for made in template.generated:
         shape = geometry.size[::-1]
         try:
+            if made.operations and not whole:
+                raise StructureError("images are missing")
             area = structures.made(made) if made.operations else np.zeros(shape, bool)
         except (StructureError, ValueError, TypeError) as err:
             area = np.zeros(shape, bool)

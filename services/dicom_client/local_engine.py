@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 import psutil
-from theatrum.node import Node, NoSuchNode, find
+from theatrum.node import BadInputs, Node, NoSuchNode, find
 
 from services.dicom_client.errors import LocalEngineFailed
 from services.dicom_client.templates import BadTemplate, Template
@@ -78,6 +78,10 @@ def check_engine(template: Template) -> Node[..., Any]:
             f"engine: {node.name} is no engine: that is a node which takes one Volume "
             "and gives Labels"
         )
+    try:
+        node.checked_parameters(_parameters(template.parameters))
+    except BadInputs as err:
+        raise BadTemplate(f"parameters: {err}") from err
     return node
 
 

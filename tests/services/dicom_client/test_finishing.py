@@ -59,11 +59,13 @@ TEMPLATE = Template("Head and neck, organs", (MODEL,), GENERATED)
 class Job:
     """A series that was sent, and what the server answers."""
 
-    def __init__(self, tmp_path, template=TEMPLATE):
+    def __init__(self, tmp_path, template=TEMPLATE, without=()):
         self.folder = tmp_path / "job"
         self.folder.mkdir()
         self.template = template
-        self.originals = ct_series(slices=6)
+        self.originals = [
+            one for at, one in enumerate(ct_series(slices=6)) if at not in without
+        ]
         files = []
         for at, image in enumerate(self.originals):
             image.PatientName, image.PatientID = "Andersén^Berit", "MRN-004711"
@@ -84,7 +86,7 @@ class Job:
         )
         self.mapping = load_mapping(self.packed.mapping, "job-1", KEY)
         self.headers = [pydicom.dcmread(one, stop_before_pixels=True) for one in files]
-        self.geometry = series_geometry(self.headers)
+        self.geometry = None if without else series_geometry(self.headers)
         self.result = self.folder / "result.dcm"
 
     def answered(self, scenario=None, change=None):
@@ -389,3 +391,29 @@ def test_the_lungs_of_the_phantom_come_back_through_the_whole_way(
         one = mask(found.roi(ours), geometry)
         assert dice(one, mask(reference.roi(theirs), geometry)) >= 0.95
     assert found.roi("Body").interpreted_type == "EXTERNAL"
+
+
+def test_a_series_with_a_gap_that_a_person_let_through_is_delivered(tmp_path):
+    done = Job(tmp_path, without=[2]).answered().finished()
+    assert not done.rejected
+    assert [one.text for one in done.findings] == [
+        "PRV_BS stays empty: images are missing",
+        "Ring stays empty: images are missing",
+    ]
+    structures = read(pydicom.dcmread(done.path))
+    assert len(structures.roi("BS_AI").contours) == 5
+    assert structures.roi("Ring").contours == ()
+
+
+def test_contours_beside_images_with_a_gap_are_rejected(tmp_path):
+    job = Job(tmp_path, without=[2]).answered(Scenario(rt_outside=True))
+    assert {one.check for one in job.finished().findings} == {8}
+
+
+def test_images_at_the_same_place_carry_no_structures(tmp_path):
+    job = Job(tmp_path)
+    job.answered()
+    job.headers[1].ImagePositionPatient = job.headers[0].ImagePositionPatient
+    done = job.finished()
+    assert done.rejected
+    assert "same place" in done.findings[0].text

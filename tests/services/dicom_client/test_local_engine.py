@@ -200,6 +200,7 @@ def test_images_that_form_no_volume_are_told(images, engines, tmp_path):
         ("theatrum.nodes:nothing", {}, "has no 'nothing'"),
         ("no.module:x", {}, "no module"),
         ("theatrum.nodes:ct_body_lungs_bone", {"output": "png"}, "none of rtstruct"),
+        ("theatrum.nodes:ct_body_lungs_bone", {"bone_from_hu": 5}, "bone_from_hu"),
     ],
 )
 def test_a_template_with_a_bad_engine_says_what_is_wrong(engine, parameters, word):
