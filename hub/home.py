@@ -52,6 +52,11 @@ class Home:
         return self.root / "catalog"
 
     @property
+    def inbox(self) -> Path:
+        """Requests to the catalogue by the services, a JSON file each."""
+        return self.catalog / "inbox"
+
+    @property
     def images(self) -> Path:
         return self.root / "images"
 

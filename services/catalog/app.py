@@ -27,9 +27,9 @@ from hub import pages, problems
 from hub.home import Home
 from hub.settings import Settings
 from hub.signin import Asker, SignIn, Visitor
-from services.catalog import cases, store, thumbnails
+from services.catalog import cases, inbox, store, thumbnails
 from services.catalog.errors import STATUS
-from services.catalog.models import Image
+from services.catalog.models import Image, Result
 from tile_server.address import tiles_url
 from tile_server.probing import Prober
 from tile_server.tokens import Capability, decode_key, expiry, seal
@@ -75,7 +75,10 @@ def make_app(settings: Settings, tile_key: str) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        with service.prober:
+        with (
+            service.prober,
+            inbox.watched(service.engine, Home(settings.home), service.prober),
+        ):
             yield
 
     app = FastAPI(
@@ -167,6 +170,15 @@ def get_structures(database: Database, asker: Asker, image_id: str) -> Response:
         media_type="application/dicom",
         headers={"Cache-Control": "no-store"},
     )
+
+
+@api.get("/{image_id}/results")
+def list_results(
+    database: Database, asker: Asker, image_id: str
+) -> dict[str, list[dict[str, Any]]]:
+    """What analyses found on an image, the newest first."""
+    image = store.find(database, asker, image_id)
+    return {"results": [_result(one) for one in store.results_of(database, image)]}
 
 
 @api.get("/{image_id}")
@@ -262,6 +274,23 @@ def _geometry(image: Image) -> dict[str, Any]:
         if name not in {"label", "macro"} or image.collection.shows_label
     ]
     return image.geometry | {"associated": associated}
+
+
+def _result(result: Result) -> dict[str, Any]:
+    """A result with what it came from; marks are GeoJSON in level-0 pixels."""
+    return {
+        "run": result.run,
+        "title": result.title,
+        "app": result.app,
+        "node": {
+            "name": result.node,
+            "version": result.node_version,
+            "digest": result.node_digest,
+        },
+        "numbers": result.numbers,
+        "marks": result.marks,
+        "created": result.created.replace(tzinfo=UTC).isoformat(),
+    }
 
 
 def _summary(service: Service, image: Image) -> dict[str, Any]:

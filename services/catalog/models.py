@@ -74,3 +74,31 @@ class Image(Base):
         DateTime(timezone=True), default=lambda: datetime.now(UTC)
     )
     collection: Mapped[Collection] = relationship(back_populates="images")
+    results: Mapped[list[Result]] = relationship(
+        back_populates="image", cascade="all, delete-orphan"
+    )
+
+
+class Result(Base):
+    """What an analysis found on an image, and which analysis it was."""
+
+    __tablename__ = "result"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    image_id: Mapped[str] = mapped_column(
+        ForeignKey("image.id", ondelete="CASCADE"), index=True
+    )
+    # The run that found it: what is handed in twice is one result.
+    run: Mapped[str] = mapped_column(String(64), unique=True)
+    app: Mapped[str] = mapped_column(String(64))
+    node: Mapped[str] = mapped_column(String(128))
+    node_version: Mapped[str] = mapped_column(String(64))
+    node_digest: Mapped[str] = mapped_column(String(128))
+    title: Mapped[str] = mapped_column(String(255))
+    numbers: Mapped[dict[str, float]] = mapped_column(JSON)
+    # Any: a GeoJSON FeatureCollection in level-0 pixels.
+    marks: Mapped[dict[str, Any]] = mapped_column(JSON)
+    created: Mapped[datetime] = mapped_column(
+        DateTime(timezone=True), default=lambda: datetime.now(UTC)
+    )
+    image: Mapped[Image] = relationship(back_populates="results")

@@ -22,7 +22,7 @@ from hub.database import migrate, open_engine
 from hub.home import Home
 from hub.signin import Person
 from services.catalog.errors import BadNameError, ImageGoneError, NoSuchImageError
-from services.catalog.models import Collection, CollectionGroup, Image
+from services.catalog.models import Collection, CollectionGroup, Image, Result
 from tile_server.errors import TileServerError
 from tile_server.probing import Prober, ProbeSettings
 from tile_server.readers.imports import IMPORTS
@@ -94,6 +94,14 @@ def find(session: Session, person: Person, image_id: str) -> Image:
     }:
         raise NoSuchImageError(f"there is no image {image_id} that you may see")
     return image
+
+
+def results_of(session: Session, image: Image) -> Sequence[Result]:
+    """What analyses found on an image, the newest first."""
+    query = select(Result).where(Result.image_id == image.id)
+    return session.scalars(
+        query.order_by(Result.created.desc(), Result.id.desc())
+    ).all()
 
 
 def refresh(session: Session, image: Image, *, prober: Prober | None = None) -> None:
