@@ -7,9 +7,10 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -23,14 +24,16 @@ Ready = Callable[[], str | None]
 
 
 @contextmanager
-def serving(bind: str, port: int, ready: Ready, figures: Collector) -> Iterator[None]:
-    """Answer on `port` meanwhile; 0 for not at all."""
-    if not port:
-        yield
-        return
+def serving(
+    bind: str, ports: Sequence[int], ready: Ready, figures: Collector
+) -> Iterator[None]:
+    """Answer on the first free one of `ports` meanwhile; without any, not at all."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(figures)
-    server = ThreadingHTTPServer((bind, port), _handler(ready, registry))
+    server = _bound(bind, ports, _handler(ready, registry))
+    if server is None:
+        yield
+        return
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, daemon=True, name="health")
     thread.start()
@@ -39,6 +42,28 @@ def serving(bind: str, port: int, ready: Ready, figures: Collector) -> Iterator[
     finally:
         server.shutdown()
         server.server_close()
+
+
+def ports_of(first: int, *, worker: bool) -> Sequence[int]:
+    """The web server's port, or those after it, of which each worker takes one."""
+    if not first:
+        return ()
+    return range(first + 1, first + 65) if worker else (first,)
+
+
+def _bound(
+    bind: str, ports: Sequence[int], handler: type[BaseHTTPRequestHandler]
+) -> ThreadingHTTPServer | None:
+    for port in ports:
+        try:
+            server = ThreadingHTTPServer((bind, port), handler)
+        except OSError as err:
+            if err.errno != errno.EADDRINUSE or port == ports[-1]:
+                raise
+            continue
+        log.info("health and metrics are on port %d", port)
+        return server
+    return None
 
 
 def _handler(ready: Ready, registry: CollectorRegistry) -> type[BaseHTTPRequestHandler]:

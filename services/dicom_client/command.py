@@ -73,9 +73,10 @@ def worker(
     """Watch folders and work on series until told to stop; any number of these."""
     from services.dicom_client.worker import work
 
-    settings, chosen = _chosen(home, metrics_port=metrics_port)
+    settings, chosen = _chosen(home)
     url = database or settings.database_url
-    _guarded(lambda: work(settings.home, chosen, database_url=url))
+    ports = None if metrics_port is None else [metrics_port] if metrics_port else []
+    _guarded(lambda: work(settings.home, chosen, database_url=url, metrics_ports=ports))
 
 
 def _chosen(home: Path | None, **given: object) -> tuple[Settings, ServiceSettings]:

@@ -49,7 +49,7 @@ def serve(
             receiving(service),
             health.serving(
                 settings.metrics_bind,
-                settings.metrics_port,
+                health.ports_of(settings.metrics_port, worker=False),
                 app.state.ready,
                 Figures(service),
             ),

@@ -155,9 +155,9 @@ class ServiceSettings(_Table):
     """Worker processes that the hub runs; more may run elsewhere."""
     jobs_per_worker: int = Field(2, ge=1, le=64)
     """Jobs that one worker works on at once: more use more memory."""
-    server: Server = Field(default_factory=Server)
-    scp: Scp = Field(default_factory=Scp)
-    dicomweb: Dicomweb = Field(default_factory=Dicomweb)
+    server: Server = Field(default_factory=lambda: Server.model_validate({}))
+    scp: Scp = Field(default_factory=lambda: Scp.model_validate({}))
+    dicomweb: Dicomweb = Field(default_factory=lambda: Dicomweb.model_validate({}))
 
     watch: tuple[Path, ...] = ()
     """Folders whose images are taken, with all folders below them."""

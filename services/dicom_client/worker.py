@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
@@ -40,7 +40,13 @@ _TICK_S = 0.2
 _SWEEP_S = 60.0
 
 
-def work(home: Path, settings: ServiceSettings, *, database_url: str) -> None:
+def work(
+    home: Path,
+    settings: ServiceSettings,
+    *,
+    database_url: str,
+    metrics_ports: Sequence[int] | None = None,
+) -> None:
     """Work until told to stop (SIGTERM, SIGINT); what is not finished is given back."""
     start_logging(LOG_FIELDS)
     service = open_service(home, settings, database_url=database_url)
@@ -61,7 +67,9 @@ def work(home: Path, settings: ServiceSettings, *, database_url: str) -> None:
     janitor = _Janitor(service, bench, row)
     with health.serving(
         settings.metrics_bind,
-        settings.metrics_port,
+        health.ports_of(settings.metrics_port, worker=True)
+        if metrics_ports is None
+        else metrics_ports,
         janitor.trouble,
         Figures(service),
     ):
