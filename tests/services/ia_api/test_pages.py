@@ -450,6 +450,29 @@ def test_every_control_shows_that_it_has_the_focus(desk: Desk, page: Page) -> No
 
 
 @pytest.mark.browser
+def test_the_audit_log_is_exported_by_its_link(desk: Desk, page: Page) -> None:
+    desk.job()
+    page.goto(f"{desk.hub.url}{HERE}audit?action=create")
+    with page.expect_download() as saved:
+        page.get_by_role("link", name="Export as CSV").click()
+    rows = list(csv.DictReader(saved.value.path().read_text().splitlines()))
+    assert rows
+    assert {row["action"] for row in rows} == {"create"}
+
+
+@pytest.mark.browser
+def test_a_page_says_when_it_can_no_longer_follow(
+    desk: Desk, context: BrowserContext, page: Page
+) -> None:
+    warning = page.get_by_text("The service does not answer")
+    expect(warning).to_be_hidden()
+    context.set_offline(True)
+    expect(warning).to_be_visible(timeout=15_000)
+    context.set_offline(False)
+    expect(warning).to_be_hidden(timeout=15_000)
+
+
+@pytest.mark.browser
 def test_throughput_is_drawn_and_stands_in_a_table(desk: Desk, page: Page) -> None:
     _, slide_id = desk.job()
     wait(lambda: desk.shown(slide_id).startswith("Width"), "a job succeeded")

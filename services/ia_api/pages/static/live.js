@@ -1,7 +1,7 @@
 /**
  * Parts of a page that follow what happens are asked for again by htmx. Not while the
- * page is hidden, and not while a person is about to confirm something in it: what is
- * under the pointer must not move.
+ * page is hidden, and not while a person is about to confirm something in it, or marks
+ * text to copy: what is under the pointer must not move.
  */
 
 /** @param {Event} event */
@@ -9,11 +9,19 @@ function holdBack(event) {
   const part = event.target;
   if (!(part instanceof HTMLElement) || part.id !== "live") return;
   const asking = part.querySelector("details.confirm[open]") !== null;
-  const marking = (getSelection()?.toString() ?? "") !== "";
+  const marked = getSelection();
+  const marking = marked !== null && !marked.isCollapsed && part.contains(marked.anchorNode);
   if (document.hidden || asking || marking) event.preventDefault();
 }
 
 document.addEventListener("htmx:beforeRequest", holdBack);
+
+/** Whoever reads is told when the parts can no longer follow. */
+document.addEventListener("htmx:afterRequest", (event) => {
+  const stale = document.getElementById("stale");
+  const detail = event instanceof CustomEvent ? event.detail : null;
+  if (stale && detail) stale.hidden = detail.successful;
+});
 
 /** Where the focus is in a table that scrolls, it stays where it was scrolled to. */
 /** @type {Map<string, number>} */
