@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import io
 import json
 import threading
 import time
@@ -14,9 +15,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 import uvicorn
 from sqlalchemy.orm import Session
+from theatrum import deidentify
 from theatrum.catalog import Catalog, images
 from theatrum.errors import ImageError, NoSuchImage
 from theatrum.series import open_series
@@ -33,13 +36,22 @@ from tests.extensions.structures.series import ct_series
 from tests.tile_server.test_dicom_series import written
 from tile_server import tokens
 
+PROFILE = (
+    Path(__file__).resolve().parents[2]
+    / "notebooks"
+    / "examples"
+    / "teaching_profile.yaml"
+)
 PREFIX = "/services/catalog/"
 SCOPE = "access:services!service=catalog"
 PEOPLE = {
     "teacher": ["formgrade-histo1"],
     "student": ["nbgrader-histo1"],
     "other": ["formgrade-other"],
+    "histo1": [],
 }
+GRADER = "histo1"
+"""The course's grading server: a service, not a person."""
 
 
 class Hub(BaseHTTPRequestHandler):
@@ -48,7 +60,8 @@ class Hub(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         name = self.headers["Authorization"].removeprefix("token ")
         known = self.path.endswith("/hub/api/user") and name in PEOPLE
-        model = {"name": name, "kind": "user", "groups": PEOPLE.get(name, [])}
+        kind = "service" if name == GRADER else "user"
+        model = {"name": name, "kind": kind, "groups": PEOPLE.get(name, [])}
         content = json.dumps(model | {"scopes": [SCOPE]}).encode()
         self.send_response(200 if known else 404)
         self.send_header("Content-Length", str(len(content)))
@@ -155,6 +168,8 @@ def test_the_reference_never_reaches_a_student_unless_it_is_shared(
     )
     written_file = (folder / "reference.dcm").read_bytes()
     assert Catalog(current_session()).structures(kept) == written_file
+    sign_in(GRADER)
+    assert Catalog(current_session()).structures(kept) == written_file
     sign_in("student")
     assert Catalog(current_session()).structures(open_to_all) == written_file
     with pytest.raises(NoSuchImage):
@@ -255,3 +270,35 @@ def _refused(tmp_path: Path, package: Path, word: str) -> None:
         assert collection.images == []
     engine.dispose()
     assert list(kept.iterdir()) == []
+
+
+def test_a_case_is_de_identified_with_its_structures_and_goes_in(
+    tmp_path: Path, sign_in: Callable[[str], None]
+) -> None:
+    folder = case(tmp_path, removed="NO")
+    for path in [*(folder / "CT").iterdir(), folder / "reference.dcm"]:
+        original = pydicom.dcmread(path)
+        original.PatientName, original.PatientID = "Andersen^Berit", "MRN-004711"
+        if original.Modality == "RTSTRUCT":
+            del original.PatientIdentityRemoved
+            original.StructureSetROISequence[0].ROIName = "Liver_R Andersen"
+        original.save_as(path)
+    worker = deidentify.Deidentifier(
+        deidentify.load_profile(PROFILE), b"a key of the test's own making"
+    )
+    files = [*(folder / "CT").iterdir(), folder / "reference.dcm"]
+    package = worker.package(files, folder / "out")
+    assert package.report.given_out == 6
+    drawn = [
+        path
+        for path in (folder / "out").glob("*.dcm")
+        if pydicom.dcmread(path).Modality == "RTSTRUCT"
+    ]
+    scan = open_series(folder / "out")
+    assert list(scan.structures(drawn[0])) == ["Liver_R"]
+    sign_in("teacher")
+    image_id = scan.add_to_collection("scans", "whole", drawn[0])
+    content = Catalog(current_session()).structures(image_id)
+    assert b"Andersen" not in content
+    stored = scan.structures(pydicom.dcmread(io.BytesIO(content)))
+    assert stored["Liver_R"].sum() == 300
