@@ -120,6 +120,9 @@ class AppSettings(_Table):
     """Whether a small picture of the slide is kept while the job runs."""
     label: bool = False
     """Whether the label's picture, which shows names, is kept while the job runs."""
+    publish: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")] | None = None
+    """The collection of the catalogue that gets a de-identified copy of each slide with
+    its result; none without it."""
     quality_write_back: bool = False
     """Whether the node's verdict is written to the slide's quality control (1.10)."""
 

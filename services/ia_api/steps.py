@@ -23,11 +23,11 @@ from dataclasses import dataclass
 from multiprocessing.context import ForkServerContext
 from typing import Any, Literal
 
-from services.ia_api import results, rules, tiles
+from services.ia_api import audit, publish, results, rules, tiles
 from services.ia_api.analysis import Task
 from services.ia_api.apps import App
 from services.ia_api.child import analyse
-from services.ia_api.download import download
+from services.ia_api.download import download, manifest
 from services.ia_api.errors import (
     CallbackError,
     Conflict,
@@ -153,11 +153,42 @@ class Run:
         self._write_quality(answer)
         stored = self._store(answer)
         self._bench.leases.note_result(self._job.job_id, self._bench.worker, stored)
+        if self._app.settings.publish is not None:
+            self._publish(answer)
         self._done("result_stored", progress=100)
 
     def finish(self) -> None:
         """The job succeeded: nothing of the slide stays."""
         self.folder.remove()
+
+    def _publish(self, answer: Answer) -> None:
+        """Hand slide and result in to the catalogue; that it cannot be is told."""
+        here, job_id = self._bench.here, self._job.job_id
+        try:
+            publish.available(here.home)
+            self._fetch()
+            publish.publish(
+                here.home,
+                publish.Published(job_id, self._app, answer, self.slide()),
+                [
+                    self.folder.slide / one.name
+                    for one in manifest(self.folder.slide) or ()
+                ],
+                self.folder.path / "published",
+                processes=self._bench.processes,
+                check=self.check,
+            )
+            said = "handed in to the catalogue"
+        except publish.NotPublished as err:
+            said = f"not published: {err}"
+        except CallbackError as err:
+            # The person has the result: a slide that cannot be fetched is no failure.
+            said = f"not published: the files cannot be had ({err.code})"
+        log.info(said, extra=self._tags())
+        told = audit.line(
+            "worker", "publish", app=self._app.id, outcome=said, job_id=job_id
+        )
+        audit.note(here.store.database, told)
 
     @property
     def token(self) -> str | None:
