@@ -6,9 +6,11 @@ import os
 import sys
 
 from hub import pages, settings
+from hub.durable import health
 from hub.signin import SignIn
-from services.ia_api import health, jobs
+from services.ia_api import jobs
 from services.ia_api.app import make_app
+from services.ia_api.health import Queue
 from services.ia_api.opening import open_service
 from services.ia_api.pages import install as install_pages
 from services.ia_api.serving import PATIENCE
@@ -43,7 +45,7 @@ def main() -> None:
         chosen.metrics_bind,
         health.ports_of(chosen.metrics_port, worker=False),
         app.state.ready,
-        lambda: jobs.figures(service.store),
+        Queue(lambda: jobs.figures(service.store)),
     ):
         pages.serve(app)
 

@@ -9,6 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from hub import system_accounts
+from hub.durable.database import BadDatabase
 from hub.home import Home
 from hub.settings import Settings, SettingsError, load
 from services.ia_api.errors import IaApiError
@@ -74,7 +75,7 @@ def serve(
             bind=bind,
             port=port,
         )
-    except IaApiError as err:
+    except (IaApiError, BadDatabase) as err:
         _refuse(str(err))
 
 
@@ -85,7 +86,7 @@ def worker(
     metrics_port: MetricsOption = None,
 ) -> None:
     """Work on jobs until told to stop; as many of these as there is work for."""
-    from services.ia_api import health
+    from hub.durable import health
     from services.ia_api.worker import work
 
     settings, chosen = _chosen(home)
@@ -101,7 +102,7 @@ def worker(
             database_url=database or settings.database_url,
             metrics_ports=ports,
         )
-    except IaApiError as err:
+    except (IaApiError, BadDatabase) as err:
         _refuse(str(err))
 
 

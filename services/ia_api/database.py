@@ -1,115 +1,17 @@
-"""The service's database: SQLite in the home by default, PostgreSQL by address.
-
-SQLite serves all processes of one machine; for workers on several machines the same
-tables lie in PostgreSQL. Changes are made in `writing`, each one transaction that
-either happens whole or not at all; `reading` takes no lock.
-
-A SQLite transaction that read first and writes later fails at once if another wrote in
-between, whatever the busy timeout says: so a writing one takes its lock when it begins.
-"""
+"""The service's tables in the installation's database."""
 
 from __future__ import annotations
 
-import fcntl
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from pathlib import Path
 
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import Connection, Engine, create_engine, event, text
-from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.orm import Session
-from sqlalchemy.pool import ConnectionPoolEntry
-
-from services.ia_api.errors import IaApiError
+from hub.durable.database import Database
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
-# Any number that no other program on the server locks by.
-_ADVISORY_LOCK = 0x1A_A9_1000
 
 
-class BadDatabase(IaApiError):
-    """The address of the database is none that this service works with."""
+def open_database(url: str, folder: Path) -> Database:
+    """`url` empty: SQLite in `folder`. Brings the schema to its newest.
 
-
-class Database:
-    """One database, shared by the threads of a process."""
-
-    def __init__(self, url: str, folder: Path) -> None:
-        """`url` empty: SQLite in `folder`. Brings the schema to its newest."""
-        self.url = url or f"sqlite:///{folder / 'theatrum.sqlite'}"
-        self.is_sqlite = self.url.startswith("sqlite:")
-        if not self.is_sqlite and not self.url.startswith("postgresql"):
-            raise BadDatabase(
-                "database_url takes sqlite:///FILE or "
-                "postgresql+psycopg://USER@HOST/NAME."
-            )
-        if self.url.startswith(("postgresql://", "postgres://")):
-            self.url = "postgresql+psycopg://" + self.url.partition("://")[2]
-        self.engine = self._engine()
-        self._reads = self.engine.execution_options(isolation_level="AUTOCOMMIT")
-        self._migrate(folder)
-
-    @property
-    def durable_url(self) -> str:
-        """Where DBOS keeps its tables: beside ours, or in a schema of its own."""
-        if not self.is_sqlite:
-            return self.url
-        return f"sqlite:///{Path(self.engine.url.database or '').parent}/dbos.sqlite"
-
-    @contextmanager
-    def writing(self) -> Iterator[Session]:
-        """A transaction; committed at the end, rolled back by an error."""
-        with Session(self.engine, expire_on_commit=False) as session, session.begin():
-            yield session
-
-    @contextmanager
-    def reading(self) -> Iterator[Session]:
-        """A session for reading only, each statement by itself."""
-        with Session(self._reads, expire_on_commit=False) as session:
-            yield session
-
-    def close(self) -> None:
-        self.engine.dispose()
-
-    def _engine(self) -> Engine:
-        if not self.is_sqlite:
-            return create_engine(
-                self.url, pool_size=10, max_overflow=30, pool_pre_ping=True
-            )
-        engine = create_engine(self.url, pool_size=10, max_overflow=30)
-
-        @event.listens_for(engine, "connect")
-        def prepare(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:
-            # The driver begins transactions when it thinks fit: `begin` does it here.
-            connection.isolation_level = None
-            with closing(connection.cursor()) as cursor:
-                cursor.execute("PRAGMA busy_timeout=30000")
-                cursor.execute("PRAGMA journal_mode=WAL")
-                cursor.execute("PRAGMA foreign_keys=ON")
-
-        @event.listens_for(engine, "begin")
-        def begin(connection: Connection) -> None:
-            if connection.get_execution_options().get("isolation_level") != (
-                "AUTOCOMMIT"
-            ):
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-        return engine
-
-    def _migrate(self, folder: Path) -> None:
-        """Bring the schema to its newest; one process does it at a time."""
-        config = Config()
-        config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with (folder / "theatrum.lock").open("w") as held:
-            fcntl.flock(held, fcntl.LOCK_EX)
-            with self.engine.begin() as connection:
-                if not self.is_sqlite:
-                    connection.execute(
-                        text("SELECT pg_advisory_xact_lock(:key)"),
-                        {"key": _ADVISORY_LOCK},
-                    )
-                config.attributes["connection"] = connection
-                command.upgrade(config, "head")
+    Raises BadDatabase for an address that is neither SQLite's nor PostgreSQL's.
+    """
+    return Database(url, folder, _MIGRATIONS)

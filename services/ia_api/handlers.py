@@ -19,6 +19,7 @@ from typing import Any
 
 from theatrum.node import BadInputs, NodeError
 
+from hub.durable.sealing import digest
 from services.ia_api import audit, outcome, results, rules
 from services.ia_api.apps import App
 from services.ia_api.errors import (
@@ -35,7 +36,6 @@ from services.ia_api.invocations import Invocation
 from services.ia_api.models import Audit, Job
 from services.ia_api.pathology_server import PathologyServer, find_own
 from services.ia_api.regions import regions_needed
-from services.ia_api.sealing import digest
 from services.ia_api.servers import Servers
 from services.ia_api.settings import ServiceSettings
 from services.ia_api.slide_info import SlideInfo, slide_info

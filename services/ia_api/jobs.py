@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, delete, func, select
 
+from hub.durable.sealing import digest
 from services.ia_api.errors import BadInvocation, NoSuchJob
 from services.ia_api.models import (
     Audit,
@@ -22,7 +23,6 @@ from services.ia_api.models import (
     Worker,
     new_job_id,
 )
-from services.ia_api.sealing import digest
 from services.ia_api.states import ACTIVE, CHECKPOINTS, ENDED, STATES, State
 from services.ia_api.store import Store
 from services.ia_api.transitions import change

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, or_, select, update
 from sqlalchemy.orm import Session
 
-from services.ia_api.database import Database
+from hub.durable.database import Database
 from services.ia_api.models import Job, Token, Worker
 from services.ia_api.settings import ServiceSettings
 from services.ia_api.states import CHECKPOINTS, ENDED, State

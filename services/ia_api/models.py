@@ -25,6 +25,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from hub.durable.liveness import WorkerColumns
+
 # Crockford's base 32: no two characters that are taken for one another.
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 
@@ -156,19 +158,10 @@ class Tombstone(Base):
     at: Mapped[float] = mapped_column(Float, default=time.time)
 
 
-class Worker(Base):
+class Worker(WorkerColumns, Base):
     """A worker process that is alive, as far as its heartbeat says."""
 
     __tablename__ = "ia_worker"
-
-    worker_id: Mapped[str] = mapped_column(String(64), primary_key=True)
-    machine: Mapped[str] = mapped_column(String(128))
-    pid: Mapped[int] = mapped_column(Integer)
-    pid_started: Mapped[float] = mapped_column(Float)
-    started: Mapped[float] = mapped_column(Float, default=time.time)
-    heartbeat: Mapped[float] = mapped_column(Float)
-    disk_used_bytes: Mapped[int] = mapped_column(BigInteger, default=0)
-    disk_free_bytes: Mapped[int] = mapped_column(BigInteger, default=0)
 
 
 class Audit(Base):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+from hub.durable.sealing import Sealer
 from hub.home import Home
 from services.ia_api.apps import registered
-from services.ia_api.database import Database
+from services.ia_api.database import open_database
 from services.ia_api.handlers import Service
-from services.ia_api.sealing import Sealer
 from services.ia_api.servers import Patience, Servers
 from services.ia_api.settings import ServiceSettings
 from services.ia_api.store import Store
@@ -39,7 +40,10 @@ def open_service(
     folder = folder_of(home)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     apps = registered(settings, home)
-    database = Database(database_url, folder)
+    database = open_database(database_url, folder)
     store = Store(database, Sealer(folder / "token.key"), settings)
-    servers = Servers(settings, patience or Patience(), listed=listed)
+    most = settings.callback_read_s
+    given = patience or Patience(read_s=most)
+    chosen = replace(given, read_s=min(given.read_s, most))
+    servers = Servers(settings, chosen, listed=listed)
     return Service(settings, home, apps, store, servers)

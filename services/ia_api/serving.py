@@ -7,9 +7,12 @@ from pathlib import Path
 
 import uvicorn
 
-from services.ia_api import health, jobs
+from hub.durable import health
+from hub.durable.json_log import start_logging
+from services.ia_api import jobs
 from services.ia_api.app import app_url, make_app
-from services.ia_api.audit import start_logging
+from services.ia_api.audit import LOG_FIELDS
+from services.ia_api.health import Queue
 from services.ia_api.opening import open_service
 from services.ia_api.servers import Patience
 from services.ia_api.settings import ServiceSettings
@@ -29,7 +32,7 @@ def serve(
     port: int,
 ) -> None:
     """Serve until told to stop (SIGTERM, SIGINT); requests under way are answered."""
-    start_logging()
+    start_logging(LOG_FIELDS)
     service = open_service(home, settings, database_url=database_url, patience=PATIENCE)
     app = make_app(service)
     for one in service.apps.values():
@@ -55,7 +58,7 @@ def serve(
             settings.metrics_bind,
             health.ports_of(settings.metrics_port, worker=False),
             app.state.ready,
-            lambda: jobs.figures(service.store),
+            Queue(lambda: jobs.figures(service.store)),
         ):
             uvicorn.Server(config).run()
     finally:

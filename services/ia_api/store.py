@@ -15,10 +15,10 @@ from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, aliased
 
-from services.ia_api.database import Database
+from hub.durable.database import Database
+from hub.durable.sealing import SealedElsewhere, Sealer, digest
 from services.ia_api.errors import Busy, Unauthorized
 from services.ia_api.models import Alias, Audit, Job, Token, Tombstone, new_job_id
-from services.ia_api.sealing import Sealer, digest
 from services.ia_api.settings import ServiceSettings
 from services.ia_api.states import ACTIVE, State
 from services.ia_api.transitions import change, note, put
@@ -381,7 +381,13 @@ class Store:
             row = session.get(Token, job.token_ref) if job.token_ref else None
             if row is None:
                 raise Unauthorized("no token is left for this job")
-            return self._sealer.open(row.sealed)
+            try:
+                return self._sealer.open(row.sealed)
+            except SealedElsewhere as err:
+                raise Unauthorized(
+                    "the job's token was sealed with another key: all machines need "
+                    "the same token.key"
+                ) from err
 
     def get(self, job_id: str) -> Job:
         """A job as it is now; raises NoSuchJob."""

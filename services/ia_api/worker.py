@@ -12,25 +12,23 @@ process.
 from __future__ import annotations
 
 import logging
-import os
-import secrets
-import signal
-import socket
-import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import psutil
 from dbos import DBOS, DBOSConfig
-from sqlalchemy.exc import SQLAlchemyError
 
-from services.ia_api import audit, health, jobs
-from services.ia_api.audit import start_logging
+from hub.durable import health
+from hub.durable.heart import Heart, Stop
+from hub.durable.json_log import start_logging
+from hub.durable.liveness import is_dead, own_columns
+from services.ia_api import audit, jobs
+from services.ia_api.audit import LOG_FIELDS
 from services.ia_api.child import context_for
 from services.ia_api.closing import close_ended
 from services.ia_api.dispatch import Dispatcher
 from services.ia_api.folders import Folders
+from services.ia_api.health import Queue
 from services.ia_api.leases import Leases
 from services.ia_api.models import Worker
 from services.ia_api.opening import open_service, phi_of
@@ -52,11 +50,11 @@ def work(
     metrics_ports: Sequence[int],
 ) -> None:
     """Work until told to stop (SIGTERM, SIGINT); what is not finished is given back."""
-    start_logging()
+    start_logging(LOG_FIELDS)
     service = open_service(home, settings, database_url=database_url, listed=False)
     database = service.store.database
-    row = _own_row()
-    stop = _Stop(settings.stop_patience_s)
+    row = Worker(**own_columns())
+    stop = Stop(settings.stop_patience_s)
     modules = sorted(
         {
             app.node.function.__module__
@@ -78,7 +76,7 @@ def work(
         settings.metrics_bind,
         metrics_ports,
         janitor.trouble,
-        lambda: jobs.figures(service.store),
+        Queue(lambda: jobs.figures(service.store)),
     ):
         log.info("a worker is ready", extra={"worker": row.worker_id})
         janitor.run(stop)
@@ -112,29 +110,6 @@ def _launch(bench: Bench, url: str) -> None:
     )
 
 
-class _Stop:
-    """Told by a signal; over when the patience is."""
-
-    def __init__(self, patience_s: float) -> None:
-        self._patience_s = patience_s
-        self._over_at = float("inf")
-        self.told = threading.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._tell)
-
-    def _tell(self, _number: int, _frame: object) -> None:
-        if not self.told.is_set():
-            self._over_at = time.monotonic() + self._patience_s
-            self.told.set()
-        else:
-            # Told twice: at once.
-            self._over_at = 0.0
-
-    def is_over(self) -> bool:
-        """Whether runs are to end now."""
-        return time.monotonic() >= self._over_at
-
-
 class _Janitor:
     """The worker's housekeeping, in the main thread; its heartbeat in another."""
 
@@ -152,7 +127,7 @@ class _Janitor:
             return f"no heartbeat for {silent_s:.0f} s: the database does not answer"
         return None
 
-    def run(self, stop: _Stop) -> None:
+    def run(self, stop: Stop) -> None:
         """Until told to stop."""
         for first in (self._beat, self._sweep, self._dispatcher.find_missing):
             self._guarded(first)
@@ -165,9 +140,9 @@ class _Janitor:
                 self._every(0.5, lambda: close_ended(self._bench), "close")
                 self._every(_SWEEP_S, self._sweep)
 
-    def heart(self) -> _Heart:
+    def heart(self) -> Heart:
         """Beats meanwhile."""
-        return _Heart(self._beat, self._bench.here.settings.lease_s / 4)
+        return Heart(self._beat, self._bench.here.settings.lease_s / 4)
 
     def _every(
         self, seconds: float, call: Callable[[], object], name: str = ""
@@ -193,7 +168,7 @@ class _Janitor:
         """Give the jobs of dead workers to others."""
         lease_s = self._bench.here.settings.lease_s
         rows = self._bench.leases.workers()
-        dead = {row.worker_id for row in rows if _is_dead(row, self._row, lease_s)}
+        dead = {row.worker_id for row in rows if is_dead(row, self._row, lease_s)}
         broken = self._bench.leases.take_back(dead)
         alive = {row.worker_id for row in rows} - dead | {self._bench.worker}
         self._dispatcher.find_lost(alive)
@@ -210,70 +185,3 @@ class _Janitor:
         for job_ids in jobs.forget(self._bench.here.store, before):
             self._dispatcher.forget(job_ids)
         audit.forget(self._bench.here.store.database, before)
-
-
-class _Heart:
-    """Calls `beat` in a thread until it is left."""
-
-    def __init__(self, beat: Callable[[], None], every_s: float) -> None:
-        self._beat = beat
-        self._every_s = every_s
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="heart", daemon=True)
-
-    def __enter__(self) -> _Heart:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._ended.wait(self._every_s):
-            try:
-                self._beat()
-            except (SQLAlchemyError, OSError):
-                # The lease runs out, and others take over, if it goes on so.
-                log.exception("a heartbeat failed")
-
-
-def _own_row() -> Worker:
-    process = psutil.Process()
-    return Worker(
-        worker_id=f"{socket.gethostname()[:32]}-{os.getpid()}-{secrets.token_hex(4)}",
-        machine=_machine(),
-        pid=process.pid,
-        pid_started=process.create_time(),
-        started=time.time(),
-        heartbeat=time.time(),
-        disk_used_bytes=0,
-        disk_free_bytes=0,
-    )
-
-
-def _machine() -> str:
-    """What tells whose process ids are comparable with ours: boot and namespace."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
-        space = Path("/proc/self/ns/pid").readlink()
-    except OSError:
-        return f"{socket.gethostname()} {psutil.boot_time():.0f}"
-    return f"{boot} {space}"
-
-
-def _is_dead(row: Worker, own: Worker, lease_s: float) -> bool:
-    if row.worker_id == own.worker_id:
-        return False
-    if row.machine == own.machine and not _is_running(row):
-        return True
-    return row.heartbeat < time.time() - lease_s
-
-
-def _is_running(row: Worker) -> bool:
-    try:
-        process = psutil.Process(row.pid)
-        same = abs(process.create_time() - row.pid_started) < 1
-        return bool(same and process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False

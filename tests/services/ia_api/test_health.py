@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import httpx
 
-from services.ia_api.health import ports_of, serving
+from hub.durable.health import ports_of, serving
+from services.ia_api.health import Queue
 from services.ia_api.jobs import Figures
 
 from .running_site import free_port
@@ -22,7 +23,7 @@ FIGURES = Figures(
 def test_a_process_tells_whether_it_lives_and_can_work() -> None:
     troubles = ["the database does not answer"]
     port = free_port()
-    with serving("127.0.0.1", [port], lambda: troubles[-1], lambda: FIGURES):
+    with serving("127.0.0.1", [port], lambda: troubles[-1], Queue(lambda: FIGURES)):
         base = f"http://127.0.0.1:{port}"
         assert httpx.get(f"{base}/live").status_code == 200
         answer = httpx.get(f"{base}/ready")
@@ -32,7 +33,7 @@ def test_a_process_tells_whether_it_lives_and_can_work() -> None:
 
 def test_the_queue_is_told_to_prometheus() -> None:
     port = free_port()
-    with serving("127.0.0.1", [port], lambda: None, lambda: FIGURES):
+    with serving("127.0.0.1", [port], lambda: None, Queue(lambda: FIGURES)):
         assert httpx.get(f"http://127.0.0.1:{port}/ready").status_code == 200
         text = httpx.get(f"http://127.0.0.1:{port}/metrics").text
     assert 'theatrum_ia_api_jobs{state="queued"} 3.0' in text
@@ -43,8 +44,8 @@ def test_the_queue_is_told_to_prometheus() -> None:
 def test_each_worker_takes_the_next_port_that_is_free() -> None:
     ports = ports_of(free_port(), worker=True)
     with (
-        serving("127.0.0.1", ports, lambda: None, lambda: FIGURES),
-        serving("127.0.0.1", ports, lambda: "another", lambda: FIGURES),
+        serving("127.0.0.1", ports, lambda: None, Queue(lambda: FIGURES)),
+        serving("127.0.0.1", ports, lambda: "another", Queue(lambda: FIGURES)),
     ):
         answers = []
         for port in ports[:8]:

@@ -12,8 +12,9 @@ import pytest
 from fastapi.routing import APIRoute
 from sqlalchemy import insert, text
 
+from hub.durable.sealing import Sealer
 from hub.signin import Person
-from services.ia_api.database import Database
+from services.ia_api.database import open_database
 from services.ia_api.errors import BadInvocation, NoSuchJob
 from services.ia_api.jobs import EventRow, Wanted
 from services.ia_api.models import Audit, Job, new_job_id
@@ -22,7 +23,6 @@ from services.ia_api.pages.acts import acts
 from services.ia_api.pages.chosen import chosen
 from services.ia_api.pages.front import cell, front
 from services.ia_api.pages.readings import Cursor, Sought
-from services.ia_api.sealing import Sealer
 from services.ia_api.settings import read
 from services.ia_api.states import STATES
 from services.ia_api.store import Store
@@ -36,7 +36,7 @@ NOW = 1_790_000_000.0
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     """A store of ten thousand jobs; sixteen were received at each moment."""
     folder = tmp_path_factory.mktemp("store")
-    database = Database("", folder)
+    database = open_database("", folder)
     with database.writing() as session:
         session.execute(
             insert(Job),
@@ -131,7 +131,7 @@ def test_percentiles_are_values_that_there_were() -> None:
 
 
 def test_hours_count_every_ending_in_its_hour(tmp_path: Path) -> None:
-    database = Database("", tmp_path)
+    database = open_database("", tmp_path)
     now = time.time()
     rows = [
         _row(0, state="succeeded", created=now - 9, started=now - 8, ended=now - 4),
@@ -218,7 +218,7 @@ def test_a_failed_job_without_a_token_says_how_to_go_on(store: Store) -> None:
 
 
 def test_the_audit_log_is_read_whole_and_by_choice(tmp_path: Path) -> None:
-    database = Database("", tmp_path)
+    database = open_database("", tmp_path)
     with database.writing() as session:
         for number in range(2500):
             session.add(Audit(caller=f"who-{number % 2}", action="create", app="a"))

@@ -13,11 +13,12 @@ import pytest
 from sqlalchemy import select, update
 
 from services.ia_api import jobs
-from services.ia_api.database import Database
+from hub.durable.database import Database
+from hub.durable.sealing import Sealer
+from services.ia_api.database import open_database
 from services.ia_api.errors import BadInvocation, Busy, Unauthorized
 from services.ia_api.leases import Leases
 from services.ia_api.models import Job, Token
-from services.ia_api.sealing import Sealer
 from services.ia_api.settings import ServiceSettings
 from services.ia_api.states import ENDED, FOLLOWS, STATES
 from services.ia_api.store import Request, Store
@@ -33,7 +34,7 @@ def database(
 ) -> Iterator[Database]:
     folder = tmp_path_factory.mktemp("store")
     if request.param == "sqlite":
-        made = Database("", folder)
+        made = open_database("", folder)
         yield made
         made.close()
         return
@@ -41,7 +42,7 @@ def database(
     if reason is not None:
         pytest.skip(reason)
     with postgres.cluster() as cluster:
-        made = Database(cluster.new_database(), folder)
+        made = open_database(cluster.new_database(), folder)
         yield made
         made.close()
 
