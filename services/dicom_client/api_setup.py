@@ -100,7 +100,7 @@ def routes(service: Service) -> APIRouter:
         """Put a template into force: a new version if anything in it is new."""
         template = template_from_json(content)
         if is_local(template):
-            check_engine(template)
+            check_engine(template, service.settings().engines)
         return _template(keeper.put_template(template, person.name))
 
     @router.get("/templates/{name}")

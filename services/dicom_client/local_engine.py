@@ -27,7 +27,7 @@ import psutil
 from theatrum.node import BadInputs, Node, NoSuchNode, find
 
 from services.dicom_client.errors import LocalEngineFailed
-from services.dicom_client.templates import BadTemplate, Template
+from services.dicom_client.templates import SHIPPED_ENGINES, BadTemplate, Template
 
 RESULT = "result.dcm"
 OUTPUT = "output"
@@ -64,9 +64,20 @@ def output_of(template: Template) -> Output:
     raise BadTemplate(f"{OUTPUT}: {said!r} is none of {', '.join(_OUTPUTS)}")
 
 
-def check_engine(template: Template) -> Node[..., Any]:
-    """The node of a template; BadTemplate where it is none, or takes no such value."""
+def check_engine(
+    template: Template, allowed: Sequence[str] = SHIPPED_ENGINES
+) -> Node[..., Any]:
+    """The node of a template; BadTemplate where it is none, or takes no such value.
+
+    `allowed` are the addresses of the settings: loading a node runs its code, so it is
+    the administrator who chooses, not who writes a template.
+    """
     output_of(template)
+    if template.engine not in allowed:
+        raise BadTemplate(
+            f"engine: {template.engine!r} is none of {', '.join(allowed)}; an "
+            "administrator adds others to `engines` in theatrum.toml"
+        )
     try:
         node = find(template.engine)
     except NoSuchNode as err:

@@ -27,6 +27,7 @@ from pydantic import (
 from services.dicom_client.acceptance import LOCALIZERS, Acceptance
 from services.dicom_client.draw_server import DrawSettings, Endpoints, check_address
 from services.dicom_client.errors import BadRequest, DicomClientError
+from services.dicom_client.templates import SHIPPED_ENGINES
 
 
 class BadSettings(DicomClientError):
@@ -223,6 +224,9 @@ class ServiceSettings(_Table):
     """For how long at first."""
     stop_patience_s: float = Field(20.0, ge=0)
     """How long a worker that is told to stop lets its steps go on."""
+    engines: tuple[str, ...] = SHIPPED_ENGINES
+    """Nodes that templates may name as local engines, by their addresses. Loading a
+    node runs its code, so an administrator chooses."""
     engine_timeout_s: float = Field(3600.0, gt=0)
     """How long a local engine may work on a series."""
     engine_bytes: int = Field(16 << 30, ge=1 << 28)

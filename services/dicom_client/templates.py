@@ -17,6 +17,8 @@ from typing import Any
 
 import yaml
 
+SHIPPED_ENGINES = ("theatrum.nodes:ct_body_lungs_bone",)
+"""Nodes that come with this service and make label masks of a scan."""
 LABEL_LENGTH = 16
 """The longest ROI name that treatment planning systems of today all take."""
 FIRST_MODEL = 11

@@ -40,9 +40,6 @@ from services.dicom_client.templates import (
     to_yaml,
 )
 
-LOCAL_ENGINES = ("theatrum.nodes:ct_body_lungs_bone",)
-"""What ships; the address of any other node may be written instead."""
-
 
 @dataclass(frozen=True)
 class Offered:
@@ -232,7 +229,7 @@ def pick(here: Here, sent: EditorsForm) -> Response:
 def put(here: Pages, template: Template, member: Member) -> TemplateVersion:
     """Put a template into force; BadTemplate says what is wrong with it."""
     if is_local(template):
-        check_engine(template)
+        check_engine(template, here.service.settings().engines)
     return here.service.keeper.put_template(template, member.name)
 
 
@@ -249,7 +246,7 @@ def _local(
         "local_template.html",
         status=422 if problem else 200,
         tab="templates",
-        engines=LOCAL_ENGINES,
+        engines=here.service.settings().engines,
         fields=fields,
         problem=problem,
     )

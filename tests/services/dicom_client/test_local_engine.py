@@ -205,7 +205,15 @@ def test_images_that_form_no_volume_are_told(images, engines, tmp_path):
 )
 def test_a_template_with_a_bad_engine_says_what_is_wrong(engine, parameters, word):
     with pytest.raises(BadTemplate, match=word):
-        check_engine(Template("Test", engine=engine, parameters=parameters))
+        check_engine(Template("Test", engine=engine, parameters=parameters), [engine])
+
+
+def test_a_node_that_the_settings_do_not_name_is_never_loaded(tmp_path):
+    file = tmp_path / "theirs.py"
+    file.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    with pytest.raises(BadTemplate, match="an administrator adds"):
+        check_engine(Template("Test", engine=f"{file}:node"))
+    assert not (tmp_path / "ran").exists()
 
 
 def test_the_shipped_engine_is_one():
