@@ -128,7 +128,14 @@ None: the audit log was told already, in the transaction of the change itself.
 def _create(here: Service, asked: Asked) -> Done:
     app, invocation = asked.app, asked.invocation
     regions_needed(app, invocation.input or {})
-    received = here.store.receive(_request(app, invocation))
+    request = _request(app, invocation)
+    received = here.store.receive(request)
+    if received.how == "attached":
+        stored = _again(here, asked, received.job)
+        if not results.is_final(stored):
+            return stored, received.job.job_id, received.how
+        # Its worker stored the answer and has not noted that yet: too late to join.
+        received = here.store.receive_beyond(request, received.job)
     if received.how != "new":
         return _again(here, asked, received.job), received.job.job_id, received.how
     job = received.job

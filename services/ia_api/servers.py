@@ -28,7 +28,11 @@ VERSION_LIFE_S = 3600.0
 
 @dataclass(frozen=True)
 class Patience:
-    """How long this process waits for a pathology server, in seconds."""
+    """How long this process waits for a pathology server, in seconds.
+
+    `read_s` is for each piece of an answer, so that a long download is no long wait;
+    `callback_read_s` of the settings is the most of it.
+    """
 
     connect_s: float = 6.0
     read_s: float = 30.0

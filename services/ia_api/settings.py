@@ -175,6 +175,9 @@ class ServiceSettings(_Table):
     """Beginnings of callback addresses and what to call instead."""
     credentials: Credentials | None = None
     """With them an expired token is replaced; without them the job waits."""
+    callback_read_s: float = Field(30.0, gt=0, le=600)
+    """How long the pathology server may be silent in a callback; longer lets a slow one
+    finish, shorter notices a dead one sooner. The web server waits at most 8."""
     software_version: str = "0.1.0"
     """Sent in X-Sectra-SoftwareVersion."""
 

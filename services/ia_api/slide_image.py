@@ -7,6 +7,7 @@ rung 0 is full resolution, as `theatrum.node.Image` has it.
 from __future__ import annotations
 
 import math
+import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -167,22 +168,28 @@ class TileSlide:
 
 
 class _Remembering(PathologyServer):
-    """Remembers tiles, still encoded: neighbouring regions share them."""
+    """Remembers tiles, still encoded: neighbouring regions share them.
+
+    Safe to share between the threads that fetch the tiles of one region.
+    """
 
     def __init__(self, server: PathologyServer) -> None:
         super().__init__(server.transport, server.callback, server.api_version)
         self._kept: OrderedDict[tuple[Any, ...], bytes | None] = OrderedDict()
+        self._lock = threading.Lock()
 
     # Any: what the client's own method takes
     def tile(self, *place: Any, **kind: Any) -> bytes | None:
         key = (*place, *sorted(kind.items()))
-        if key in self._kept:
-            self._kept.move_to_end(key)
-            return self._kept[key]
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
         tile = super().tile(*place, **kind)
-        self._kept[key] = tile
-        if len(self._kept) > _KEPT_TILES:
-            self._kept.popitem(last=False)
+        with self._lock:
+            self._kept[key] = tile
+            if len(self._kept) > _KEPT_TILES:
+                self._kept.popitem(last=False)
         return tile
 
 

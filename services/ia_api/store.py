@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, func, or_, select
+from sqlalchemy import ColumnElement, delete, func, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, aliased
 
@@ -25,6 +25,9 @@ from services.ia_api.transitions import change, note, put
 from services.ia_api.transitions import get as get_job
 
 _Other = aliased(Job)
+
+_WITHDRAWN = "withdrawn"
+"""In place of a cancellation token's mark: this request wants the job no more."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,17 @@ class Store:
                 continue
         raise Busy("the same request comes in too many times at once")
 
+    def receive_beyond(self, request: Request, done: Job) -> Received:
+        """Note a request that joined a job whose final result is stored already.
+
+        The worker has not noted yet that it is done: from now on nobody joins it, and
+        in the same transaction the request begins a job of its own. Raises Busy.
+        """
+        with self.database.writing() as session:
+            put(session, get_job(session, done.job_id), active_key=None)
+            session.execute(delete(Alias).where(Alias.idem_key == request.idem_key))
+            return self._receive(session, request)
+
     def _receive(self, session: Session, request: Request) -> Received:
         token_ref = self._keep_token(session, request)
         known = self._by_idem_key(session, request.idem_key)
@@ -156,12 +170,11 @@ class Store:
         return Received(job, "new", superseded)
 
     def _attach(self, session: Session, job: Job, request: Request) -> None:
+        # Nobody waits for what a notification asked for: it keeps no job from ending.
+        unasked = request.action == "newImageFiles"
+        mark = _WITHDRAWN if unasked else token_mark(request.cancellation_token)
         session.add(
-            Alias(
-                idem_key=request.idem_key,
-                job_id=job.job_id,
-                cancellation_token=token_mark(request.cancellation_token),
-            )
+            Alias(idem_key=request.idem_key, job_id=job.job_id, cancellation_token=mark)
         )
         note(session, job.job_id, "attached")
 
@@ -265,18 +278,53 @@ class Store:
     ) -> list[str]:
         """End the jobs of a cancellation token; ids of those that were active.
 
-        A job to which several requests were attached ends when one of them does.
+        A job to which several requests were attached ends when the last of them is
+        cancelled; until then it goes on for the others.
         """
         mark = token_mark(cancellation_token)
         aliases = select(Alias.job_id).where(Alias.cancellation_token == mark)
+        ended = []
         with self.database.writing() as session:
-            return self._end(
-                session,
-                "cancelled",
-                Job.callback_url == callback_url,
-                Job.application_id == application_id,
-                or_(Job.cancellation_token == mark, Job.job_id.in_(aliases)),
-            )
+            found = session.scalars(
+                select(Job)
+                .where(
+                    Job.state.in_(ACTIVE),
+                    Job.callback_url == callback_url,
+                    Job.application_id == application_id,
+                    or_(Job.cancellation_token == mark, Job.job_id.in_(aliases)),
+                )
+                .with_for_update()
+            ).all()
+            for job in found:
+                if self._is_wanted_without(session, job, mark):
+                    note(session, job.job_id, _WITHDRAWN)
+                    continue
+                change(session, job, "cancelled")
+                ended.append(job.job_id)
+        return ended
+
+    def _is_wanted_without(self, session: Session, job: Job, mark: str | None) -> bool:
+        """Strike a request off a job; whether another one still asks for it.
+
+        One without a cancellation token cannot be cancelled, so it always does.
+        """
+        if job.cancellation_token == mark:
+            put(session, job, cancellation_token=_WITHDRAWN)
+        session.execute(
+            update(Alias)
+            .where(Alias.job_id == job.job_id, Alias.cancellation_token == mark)
+            .values(cancellation_token=_WITHDRAWN)
+        )
+        if job.cancellation_token != _WITHDRAWN:
+            return True
+        others = select(Alias.idem_key).where(
+            Alias.job_id == job.job_id,
+            or_(
+                Alias.cancellation_token.is_(None),
+                Alias.cancellation_token != _WITHDRAWN,
+            ),
+        )
+        return session.scalar(others.limit(1)) is not None
 
     def result_deleted(
         self, callback_url: str, application_id: str, result_id: int

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import PIL.Image
@@ -21,6 +23,9 @@ from services.ia_api.slide_info import SlideInfo
 BACKGROUND = (255, 255, 255)
 THUMBNAIL_TILES = 400
 """More tiles than this are never fetched for one thumbnail."""
+
+TILES_AT_ONCE = 4
+"""Of one region: more would make one job a burden for everybody's viewer."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,8 @@ def pieces(
 ) -> Iterator[tuple[int, int, PIL.Image.Image]]:
     """Tiles of a level that touch `box` (left, upper, right, lower), with their corner.
 
-    All in pixels of that level. Tiles that the server does not have are left out.
+    All in pixels of that level. Tiles that the server does not have are left out. A
+    few are fetched at once, a few ahead of who takes them; the order is by rows.
     """
     if not slide.streamable:
         raise Permanent("the server cannot give tiles of this slide: use its files")
@@ -69,19 +75,44 @@ def pieces(
     left, upper, right, lower = box
     columns = range(left // tile_width, min(at.grid[0], math.ceil(right / tile_width)))
     rows = range(upper // tile_height, min(at.grid[1], math.ceil(lower / tile_height)))
-    for row in rows:
-        for column in columns:
-            encoded = server.tile(
-                slide.id,
-                at.number,
-                column,
-                row,
-                extension=slide.tile_extension,
-                focal_plane=slide.focal_plane,
-            )
-            if encoded is None:
-                continue
+    places = [(column, row) for row in rows for column in columns]
+
+    def fetch(place: tuple[int, int]) -> bytes | None:
+        return server.tile(
+            slide.id,
+            at.number,
+            *place,
+            extension=slide.tile_extension,
+            focal_plane=slide.focal_plane,
+        )
+
+    for (column, row), encoded in _fetched(places, fetch):
+        if encoded is not None:
             yield column * tile_width, row * tile_height, _decoded(encoded, slide)
+
+
+def _fetched(
+    places: Sequence[tuple[int, int]],
+    fetch: Callable[[tuple[int, int]], bytes | None],
+) -> Iterator[tuple[tuple[int, int], bytes | None]]:
+    """Each place with its tile, in order; at most twice `TILES_AT_ONCE` are held."""
+    if len(places) == 1:
+        yield places[0], fetch(places[0])
+        return
+    ahead: deque[tuple[tuple[int, int], Future[bytes | None]]] = deque()
+    pool = ThreadPoolExecutor(TILES_AT_ONCE, "tiles")
+    try:
+        for place in places:
+            ahead.append((place, pool.submit(fetch, place)))
+            if len(ahead) == 2 * TILES_AT_ONCE:
+                first, tile = ahead.popleft()
+                yield first, tile.result()
+        while ahead:
+            first, tile = ahead.popleft()
+            yield first, tile.result()
+    finally:
+        # Also where one failed, or where nobody wants the rest.
+        pool.shutdown(cancel_futures=True)
 
 
 def thumbnail(

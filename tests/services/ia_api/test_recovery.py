@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from tests import postgres
-from tests.pathology_server import Delay, PathologyServer, Slide
+from tests.pathology_server import Delay, DropAfter, PathologyServer, Slide
 
 from .running_site import Site, wait
 
@@ -120,6 +120,52 @@ def test_a_worker_killed_after_a_checkpoint_leaves_one_result_and_no_file(
         assert len(site.runs(slide)) == before, "what was analysed is analysed again"
 
 
+def test_a_job_whose_token_expired_goes_on_with_the_next_request(site: Site) -> None:
+    waiting, other = site.file_slide("hold"), site.file_slide()
+    viewer = site.viewer("probe-files")
+    created = viewer.create(waiting.slide_id)
+    worker = site.worker()
+    try:
+        site.wait_runs(waiting)
+        site.server.tokens.revoke_all()
+        site.note(waiting, "")
+        wait(lambda: _states(site, "waiting_auth") == 1, "the job waits for a token")
+        viewer.create(other.slide_id)
+        final = site.wait_done(waiting, "probe-files")
+        site.wait_done(other, "probe-files")
+        wait(lambda: _closed(site) == _all(site), "both jobs are closed")
+    finally:
+        site.kill(worker)
+    assert final["id"] == created.result_id
+    assert len(site.runs(waiting)) == 1, "what was analysed is analysed again"
+    assert site.slide_files() == []
+
+
+def test_a_request_after_the_answer_is_stored_does_not_join_the_old_job(
+    site: Site,
+) -> None:
+    slide = site.file_slide()
+    viewer = site.viewer("probe-files")
+    first = viewer.create(slide.slide_id)
+    # The answer is stored, and the worker dies before it can note that.
+    site.server.faults.plan("results.update", DropAfter(), slide_id=slide.slide_id)
+    worker = site.worker()
+    site.wait_done(slide, "probe-files")
+    site.kill(worker)
+
+    second = viewer.create(slide.slide_id)
+    assert second.result_id != first.result_id
+    assert second.body["displayResult"] == "analysis queued"
+    other = site.worker()
+    try:
+        site.wait_final(second.result_id)
+        wait(lambda: _closed(site) == _all(site), "both jobs are closed")
+    finally:
+        site.kill(other)
+    assert len(site.results(slide, "probe-files")) == 2
+    assert len(site.runs(slide)) == 2
+
+
 def test_no_token_stays_in_the_database_after_the_jobs(site: Site) -> None:
     assert _count(site, "ia_token") == 0
 
@@ -130,6 +176,10 @@ def _closed(site: Site) -> int:
 
 def _all(site: Site) -> int:
     return _count(site, "ia_job")
+
+
+def _states(site: Site, state: str) -> int:
+    return _count(site, f"ia_job WHERE state = '{state}'")
 
 
 def _count(site: Site, what: str) -> int:

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, update
 
-from services.ia_api import jobs
 from hub.durable.database import Database
 from hub.durable.sealing import Sealer
+from services.ia_api import jobs
 from services.ia_api.database import open_database
 from services.ia_api.errors import BadInvocation, Busy, Unauthorized
 from services.ia_api.leases import Leases
@@ -124,9 +124,57 @@ def test_a_second_request_for_the_same_work_joins_the_first(store: Store) -> Non
     second = store.receive(dataclasses.replace(request, cancellation_token="other"))
     assert second.how == "attached"
     assert second.job.job_id == first.job.job_id
-    # It is cancelled by either token.
-    ended = store.cancel(request.callback_url, request.application_id, "other")
-    assert ended == [first.job.job_id]
+
+
+def test_a_job_that_two_asked_for_ends_when_the_second_cancels_as_well(
+    store: Store,
+) -> None:
+    request = _request()
+    job = store.receive(request).job
+    store.receive(dataclasses.replace(request, cancellation_token="other"))
+    place = (request.callback_url, request.application_id)
+    assert store.cancel(*place, "other") == []
+    # The same one again takes nobody else's wish away.
+    assert store.cancel(*place, "other") == []
+    assert store.get(job.job_id).state == "received"
+    assert store.cancel(*place, str(request.cancellation_token)) == [job.job_id]
+    assert store.get(job.job_id).state == "cancelled"
+
+
+def test_a_request_that_cannot_be_cancelled_keeps_the_job_of_one_that_is(
+    store: Store,
+) -> None:
+    request = _request()
+    job = store.receive(request).job
+    store.receive(dataclasses.replace(request, cancellation_token=None))
+    place = (request.callback_url, request.application_id)
+    assert store.cancel(*place, str(request.cancellation_token)) == []
+    assert store.get(job.job_id).state == "received"
+
+
+def test_a_notification_does_not_keep_a_job_that_its_user_cancels(
+    store: Store,
+) -> None:
+    request = _request()
+    job = store.receive(request).job
+    unasked = dataclasses.replace(request, action="newImageFiles", mark="m")
+    assert store.receive(unasked).how == "repeated"
+    place = (request.callback_url, request.application_id)
+    assert store.cancel(*place, str(request.cancellation_token)) == [job.job_id]
+
+
+def test_a_request_beyond_a_job_that_is_done_has_a_job_of_its_own(
+    store: Store,
+) -> None:
+    request = _request()
+    done = _queued(store, request)
+    late = dataclasses.replace(request, cancellation_token="late")
+    assert store.receive(late).how == "attached"
+    begun = store.receive_beyond(late, done)
+    assert begun.how == "new"
+    assert begun.job.job_id != done.job_id
+    assert store.receive(late).job.job_id == begun.job.job_id
+    assert store.get(done.job_id).state == "queued"
 
 
 def test_a_second_request_supersedes_the_first_where_the_policy_says_so(
