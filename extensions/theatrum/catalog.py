@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 from theatrum.errors import ImageError, NoSuchImage, Unreachable
 from theatrum.image import Image, fetch
+from theatrum.results import AnalysisResult, result_from_json
 from theatrum.session import Session, current_session
 from theatrum.view import View, timestamp, view_from_json
 
@@ -46,6 +47,11 @@ class Catalog:
             tiles=tiles,
             expires=timestamp(described["expires"]),
         )
+
+    def results(self, image_id: str) -> tuple[AnalysisResult, ...]:
+        """Return what analyses found on an image, the newest first."""
+        answer = self.ask(f"images/{quote(image_id, safe='')}/results")
+        return tuple(result_from_json(one) for one in answer["results"])
 
     def thumbnail(self, image_id: str) -> bytes:
         """Return the JPEG that the catalogue shows for an image."""
@@ -97,6 +103,10 @@ class CatalogImage:
     def view(self) -> View:
         """Ask the catalogue, which checks the right to the image each time."""
         return self.catalog.view(self.id)
+
+    def results(self) -> tuple[AnalysisResult, ...]:
+        """Ask the catalogue for what analyses found on the image."""
+        return self.catalog.results(self.id)
 
 
 @dataclass(frozen=True)

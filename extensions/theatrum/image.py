@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     import PIL.Image
     import xarray
 
+    from theatrum.results import AnalysisResult
+
 TIMEOUT_S = 60.0
 """For one answer of a service: a large composed region takes seconds."""
 
@@ -46,6 +48,9 @@ class Source(Protocol):
 
     def view(self) -> View:
         """Return the image's geometry and fresh addresses, or raise ImageError."""
+
+    def results(self) -> tuple[AnalysisResult, ...]:
+        """Return what analyses found on the image, the newest first."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,10 @@ class LocalFile:
             tiles=where.tiles,
             expires=where.expires,
         )
+
+    def results(self) -> tuple[AnalysisResult, ...]:
+        """None: only the catalogue keeps results."""
+        return ()
 
 
 class Image:
@@ -132,6 +141,11 @@ class Image:
     def tiles(self) -> str:
         """URL template with {z}, {x} and {y}; it works until it expires."""
         return self._view.tiles
+
+    @property
+    def results(self) -> tuple[AnalysisResult, ...]:
+        """What analyses found on the image, the newest first; asked for each time."""
+        return self._source.results()
 
     def renew(self) -> None:
         """Get a fresh capability; Replaced if the file is another one by now."""

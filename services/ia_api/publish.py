@@ -371,8 +371,6 @@ def _features(answer: Answer) -> Iterator[dict[str, Any]]:
     for item in answer.shown:
         for ring in item.polygons:
             yield _polygon(ring, item.style.stroke)
-        for line in item.polylines:
-            yield _feature("LineString", [[*point] for point in line], {"kind": "line"})
 
 
 def _polygon(ring: Iterable[tuple[float, float]], colour: str | None) -> dict[str, Any]:

@@ -42,6 +42,8 @@ class Catalog:
     port: int
     key: bytes
     slides: dict[str, Path] = field(default_factory=dict)
+    results: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """By image id, as the route answers them."""
     lives_s: list[int] = field(default_factory=list)
     """Lives of the next capabilities; an hour when the list is empty."""
     asked: list[str] = field(default_factory=list)
@@ -137,6 +139,10 @@ def _application(catalog: Catalog, tiles_port: int) -> FastAPI:
         return Response(
             httpx.get(url, trust_env=False).content, media_type="image/jpeg"
         )
+
+    @app.get(api + "/{image_id}/results")
+    def results(image_id: str) -> dict[str, Any]:
+        return {"results": catalog.results.get(image_id, [])}
 
     @app.post(api + "/{image_id}/view")
     def view(image_id: str) -> Any:

@@ -49,6 +49,33 @@ def test_an_image_is_had_by_collection_and_name_or_by_id(catalog: Catalog) -> No
     assert SlideViewer("demo/ihc").image.id == "img-0"  # type: ignore[union-attr]
 
 
+def test_results_of_an_image_are_values_whose_marks_a_viewer_shows(
+    catalog: Catalog,
+) -> None:
+    ring = [[1.0, 2.0], [30.0, 2.0], [30.0, 40.0], [1.0, 2.0]]
+    feature = {
+        "type": "Feature",
+        "geometry": {"type": "Polygon", "coordinates": [ring]},
+        "properties": {"kind": "polygon", "colour": "#0B6E99"},
+    }
+    catalog.results["img-1"] = [
+        {
+            "run": "job1",
+            "title": "Tissue area",
+            "app": "tissue",
+            "node": {"name": "tissue-area", "version": "1.0.0", "digest": "d"},
+            "numbers": {"area": 2.0},
+            "marks": {"type": "FeatureCollection", "features": [feature]},
+            "created": "2026-01-02T00:00:00+00:00",
+        }
+    ]
+    (result,) = images["demo/twin"].results
+    assert (result.node, result.numbers["area"]) == ("tissue-area", 2.0)
+    viewer = SlideViewer("demo/twin", marks=result.marks)
+    assert viewer.marks["features"][0]["geometry"]["coordinates"] == [ring]
+    assert images["demo/ihc"].results == ()
+
+
 def test_the_catalogue_can_be_listed_and_looped_over(catalog: Catalog) -> None:
     assert [entry.name for entry in images.list("demo")] == ["ihc", "twin"]
     assert [entry.id for entry in images] == ["img-0", "img-1", "img-2"]
