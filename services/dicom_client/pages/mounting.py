@@ -14,22 +14,27 @@ from services.dicom_client.opening import Service
 from services.dicom_client.pages import (
     dashboard,
     measuring,
+    node_pages,
     previewing,
     rating,
+    rule_pages,
     series_acts,
     template_import,
     template_pages,
 )
 from services.dicom_client.pages.rendering import Pages, page_router
 
+# Before the acts, whose address takes any name: reviews and comparisons.
 _PARTS = (
     dashboard,
-    series_acts,
     previewing,
     rating,
     measuring,
+    series_acts,
     template_import,
     template_pages,
+    rule_pages,
+    node_pages,
 )
 
 

@@ -98,6 +98,7 @@ class Pages:
         self,
         member: Member,
         template: str,
+        /,
         *,
         status: int = 200,
         **facts: Any,  # Any: what the template shows
@@ -111,6 +112,7 @@ class Pages:
         member: Member,
         template: str,
         part: str,
+        /,
         *,
         follow: str,
         every_s: int = 0,
@@ -147,6 +149,7 @@ class Pages:
         self,
         template: str,
         member: Member | None,
+        /,
         **facts: Any,  # Any: what the template shows
     ) -> str:
         return self._environment.get_template(template).render(member=member, **facts)
