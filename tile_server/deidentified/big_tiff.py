@@ -58,7 +58,8 @@ class BigTiffWriter:
 
         A tile that is the very object that came before is stored once.
         """
-        offsets, lengths = [], []
+        offsets: list[int] = []
+        lengths: list[int] = []
         last: bytes | None = None
         for tile in tiles:
             if tile and tile is last:
