@@ -12,6 +12,7 @@ from hub.home import Home, private_key
 from services.dicom_client.actions import Actions
 from services.dicom_client.opening import Service
 from services.dicom_client.pages import (
+    audit_page,
     dashboard,
     measuring,
     node_pages,
@@ -19,6 +20,8 @@ from services.dicom_client.pages import (
     rating,
     rule_pages,
     series_acts,
+    setting_pages,
+    statistics_page,
     template_import,
     template_pages,
 )
@@ -35,6 +38,9 @@ _PARTS = (
     template_pages,
     rule_pages,
     node_pages,
+    setting_pages,
+    statistics_page,
+    audit_page,
 )
 
 
