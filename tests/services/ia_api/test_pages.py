@@ -17,13 +17,16 @@ import httpx
 import pytest
 from playwright.sync_api import BrowserContext, ConsoleMessage, Page, expect
 
-from tests.browser import Traffic, browser, require_chromium
+from tests.browser import WAIT_MS, Traffic, browser, require_chromium
 from tests.hub_process import RunningHub, running_hub
 from tests.pathology_server import PathologyServer, Viewer, synthetic_slide
 
 from .running_site import NODES, SETTINGS, wait
 
 pytestmark = [pytest.mark.hub]
+
+# A loaded machine takes its time to begin a job.
+expect.set_options(timeout=WAIT_MS)
 
 HERE = "services/ia-api/"
 SECRET = "SECRETSEGMENT0123456789"
@@ -467,9 +470,9 @@ def test_a_page_says_when_it_can_no_longer_follow(
     warning = page.get_by_text("The service does not answer")
     expect(warning).to_be_hidden()
     context.set_offline(True)
-    expect(warning).to_be_visible(timeout=15_000)
+    expect(warning).to_be_visible()
     context.set_offline(False)
-    expect(warning).to_be_hidden(timeout=15_000)
+    expect(warning).to_be_hidden()
 
 
 @pytest.mark.browser
