@@ -77,6 +77,7 @@ class _Polygon(_Model):
 
 class _WholeSlide(_Model):
     type: Literal["wholeSlide"]
+    content: dict[str, Any] | None = None
 
 
 class _TaggedContent(_Model):

@@ -166,3 +166,9 @@ def _survives(other: dict[str, Any]) -> None:
             continue
         # What is taken can be stored and sent.
         json.dumps(read.model_dump(), allow_nan=False).encode()
+
+
+@pytest.mark.parametrize("content", [0.5, "", "../../etc/passwd", [], True])
+def test_a_whole_slide_has_no_content_but_an_object_or_nothing(content: Any) -> None:
+    with pytest.raises(BadInvocation):
+        _parse(input={"type": "wholeSlide", "content": content})
