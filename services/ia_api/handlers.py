@@ -189,7 +189,7 @@ def _first_result(
 ) -> tuple[Json, SlideInfo, PathologyServer]:
     """Store "analysis queued", tried again within the deadline of the answer."""
     invocation, job = asked.invocation, received.job
-    wait_s, looked_for_lost = 0.1, False
+    wait_s, looked_for_lost, lost = 0.1, False, False
     while True:
         try:
             server = _server(here, invocation)
@@ -202,12 +202,18 @@ def _first_result(
             looked_for_lost = True
             return _stored(here, asked, server, slide, received), slide, server
         except Transient as err:
+            lost = looked_for_lost
             pause = err.retry_after_s if err.retry_after_s is not None else wait_s
             pause *= random.uniform(0.5, 1.0)  # noqa: S311 - spreads load
             if time.monotonic() + pause + 0.5 > asked.deadline:
                 raise
             time.sleep(pause)
             wait_s *= 2
+        except CallbackError as err:
+            if lost:
+                # What an earlier attempt stored is still to be found, and ended.
+                raise Transient(str(err)) from err
+            raise
 
 
 def _stored(

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.pathology_server import PASSWORD, USER, DropAfter, Status
+from tests.pathology_server import PASSWORD, USER, DropAfter, Passes, Status
 
 from .running_site import Site, running_site, wait
 from .test_defects_queue import ended
@@ -391,3 +391,19 @@ def _gallery(site: Site, result_id: int) -> dict[str, Any]:
     assert held is not None
     content: dict[str, Any] = held["data"]["result"]["content"]
     return content
+
+
+def test_a_first_result_that_got_lost_is_ended_although_the_token_expired(
+    ia_api_site: Site,
+) -> None:
+    slide = ia_api_site.slide()
+    viewer = ia_api_site.viewer()
+    faults = ia_api_site.server.faults
+    # Stored, but nobody hears of it; the next call meets an expired token.
+    faults.plan("results.create", DropAfter(), slide_id=slide.slide_id)
+    faults.plan("slides.info", Passes(), Status(401), slide_id=slide.slide_id)
+    assert viewer.create(slide.slide_id, judge=False).status == 503
+    lost = ia_api_site.result(slide)
+    assert lost is not None
+    final = ia_api_site.wait_final(lost["id"])
+    assert final["displayResult"].startswith("Analysis failed")
