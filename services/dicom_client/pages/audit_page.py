@@ -39,7 +39,7 @@ class Sought:
     series: str = ""
     since: str = ""
 
-    def chosen(self) -> Select[tuple[Audit]]:
+    def chosen(self) -> Select[Audit]:
         lines = select(Audit)
         if self.who:
             lines = lines.where(Audit.who == self.who)

@@ -173,9 +173,11 @@ class Pages:
 
 
 def sentence(err: Exception) -> str:
-    """An error's message as a sentence."""
+    """An error's message as a sentence; the name of a setting stays as it is."""
     text = str(err).strip().rstrip(".")
-    return f"{text[:1].upper()}{text[1:]}." if text else ""
+    if text.partition(" ")[0].rstrip(",:").isalpha():
+        text = f"{text[:1].upper()}{text[1:]}"
+    return f"{text}." if text else ""
 
 
 def _address(request: Request) -> str:

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
 from fastapi.responses import HTMLResponse
-from pydicom.datadict import DicomDictionary
+from pydicom._dicom_dict import DicomDictionary
 
 from services.dicom_client.api_setup import told_of
 from services.dicom_client.errors import BadRequest, DicomClientError, NoSuchThing

@@ -8,6 +8,7 @@ POST /start           several series with a template
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from fastapi import APIRouter, Request, Response
 
@@ -18,6 +19,7 @@ from services.dicom_client.errors import (
     WrongState,
 )
 from services.dicom_client.intake import read_headers
+from services.dicom_client.models import Job
 from services.dicom_client.pages.dashboard import series_list, series_page
 from services.dicom_client.pages.rendering import Here, Pages, sentence
 from services.dicom_client.pages.rights import PlannersForm, Sent
@@ -62,7 +64,7 @@ def _acts(here: Pages, sent: Sent, job_id: str) -> dict[str, Callable[[], str]]:
         "give-up": actions.give_up,
     }
     acts: dict[str, Callable[[], str]] = {
-        name: (lambda do=do: do(job_id, who).job_id) for name, do in plain.items()
+        name: partial(_plainly, do, job_id, who) for name, do in plain.items()
     }
     chosen = sent.fields.text("template", 128)
     token = sent.fields.text("token", 200)
@@ -74,6 +76,10 @@ def _acts(here: Pages, sent: Sent, job_id: str) -> dict[str, Callable[[], str]]:
         else actions.upload_again(job_id, who).job_id
     )
     return acts
+
+
+def _plainly(do: Callable[[str, str], Job], job_id: str, who: str) -> str:
+    return do(job_id, who).job_id
 
 
 def _override(here: Pages, job_id: str, who: str) -> str:

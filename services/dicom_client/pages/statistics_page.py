@@ -1,6 +1,6 @@
 """How many series were segmented, how long it took, and what people thought of it.
 
-GET /statistics     `days`: 7, 30, 90 or 365
+GET /statistics     `days`: how many, up to today
 
 Charts are geometry in units of the SVG's own view box; the same figures stand in a
 table beside, and every mark tells its own in words.
@@ -12,9 +12,9 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Query, Response
 from sqlalchemy import select
 
 from services.dicom_client import read_models
@@ -82,7 +82,10 @@ def add_routes(router: APIRouter) -> None:
     router.add_api_route("/statistics", page, methods=["GET"])
 
 
-def page(here: Here, member: Seer, days: Literal[7, 30, 90, 365] = 30) -> Response:
+def page(
+    here: Here, member: Seer, days: Annotated[int, Query(ge=1, le=365)] = 30
+) -> Response:
+    """The figures of the last days."""
     told = read_models.figures(here.service, days)
     labels = _days(days, time.time())
     by_day = [(label, told["by_day"].get(label, {})) for label in labels]
