@@ -91,6 +91,7 @@ def _wait(site: Site, job_id: str, wanted: str) -> dict[str, Any]:
     return site.detail(job_id)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "switches", ONCE, ids=lambda one: " ".join(f"{k}={v}" for k, v in one.items())
 )
@@ -106,6 +107,7 @@ def test_a_fault_that_passes_leads_to_one_upload_one_delivery_one_confirmation(
     assert [one["code"] for one in job["deliveries"]] == ["delivered", "delivered"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("switch", REJECTED)
 def test_a_structure_set_that_fails_a_check_is_kept_and_not_confirmed(
     site: Site, switch: str

@@ -23,7 +23,7 @@ from tests.pathology_server import PathologyServer, Viewer, synthetic_slide
 
 from .running_site import NODES, SETTINGS, wait
 
-pytestmark = [pytest.mark.hub]
+pytestmark = [pytest.mark.hub, pytest.mark.long]
 
 # A loaded machine takes its time to begin a job.
 expect.set_options(timeout=WAIT_MS)
