@@ -407,3 +407,28 @@ def test_a_viewer_cannot_start_and_is_offered_nothing(roles: TestClient) -> None
 def test_another_page_of_the_origin_cannot_read_a_page(roles: TestClient) -> None:
     headers = {"X-Groups": "dicom-viewers", "Sec-Fetch-Dest": "empty"}
     assert roles.get("/", headers=headers).status_code == 403
+
+
+@pytest.mark.parametrize("prefix", ["/", "/services/dicom-client/", "/hub-at/s/x/"])
+def test_every_address_of_a_page_lies_below_its_prefix(
+    tmp_path: Path, prefix: str
+) -> None:
+    service = open_service(tmp_path, read({}))
+    app = make_app(service, prefix)
+    app.state.sign_in = Groups()
+    with TestClient(app) as client:
+        for path in ("", "templates", "rules", "nodes", "statistics", "settings"):
+            answer = client.get(
+                f"{prefix}{path}", headers={"X-Groups": "dicom-administrators"}
+            )
+            assert answer.status_code == 200, path
+            addresses = re.findall(
+                r'(?:href|src|action|hx-get|data-feed)="([^"#]+)"', answer.text
+            )
+            assert all(one.startswith(prefix) for one in addresses), addresses
+            assert all(
+                client.get(one.replace("&amp;", "&")).status_code == 200
+                for one in addresses
+                if "/static/" in one
+            )
+    service.close()
