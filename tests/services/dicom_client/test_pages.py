@@ -19,7 +19,15 @@ from services.dicom_client.opening import open_service
 from services.dicom_client.settings import read
 from tests.browser import Traffic, browser
 
-from .client_site import CANARIES, Site, free_port, patient_series, running_site, wait
+from .client_site import (
+    CANARIES,
+    Site,
+    free_port,
+    patient_series,
+    running_site,
+    template,
+    wait,
+)
 
 ECLIPSE = """<StructureTemplate><Preview ID="Pelvis from Eclipse"/><Structures>
 <Structure ID="Urinary Bladder"><Identification><VolumeType>Organ</VolumeType>
@@ -153,6 +161,16 @@ def test_a_held_series_is_let_through_and_started_by_hand(
     wait(lambda: site.detail(held)["state"] == "done", "it is done")
     again = visitor.send(f"/series/{held}/cancel", status=409)
     assert "Not done" in again
+
+
+def test_of_several_series_each_is_started_or_told_why_not(
+    site: Site, visitor: Visitor, done: str
+) -> None:
+    site.ask("PUT", "templates", json=template("Pelvis, less", 1))
+    fields = {"template": "Pelvis, less", "series": [done]}
+    assert "Started 1 series." in visitor.send("/start", fields)
+    assert "has been segmented with this template" in visitor.send("/start", fields)
+    assert "Tick the series" in visitor.send("/start", {"template": "Pelvis, less"})
 
 
 def test_a_form_without_the_pages_token_changes_nothing(
