@@ -39,8 +39,9 @@ OLDEST = (3, 11)
 NEWEST = (3, 13)
 
 START_LIMIT_S = 120.0
-# Of the 5 s within which all must have stopped; the rest is for what is left over.
-HUB_STOP_LIMIT_S = 3.6
+# Of the 5 s within which all must have stopped; the rest is for what is left over: it
+# ends together, while the hub stops one service after the other.
+HUB_STOP_LIMIT_S = 2.4
 # What the proxy answers while a service is not there yet.
 NOT_YET = {404, 500, 502, 503, 504}
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,11 +50,34 @@ def end(home: Path, *, people: bool, patience_s: float = 1.0) -> int:
     found = [process for process, person in processes(home) if people or not person]
     for process in found:
         _signal(process, "terminate" if people else "kill")
-    _, alive = psutil.wait_procs(found, timeout=patience_s)
+    alive = _alive_after(found, patience_s)
     for process in alive:
         _signal(process, "kill")
-    psutil.wait_procs(alive, timeout=patience_s)
+    _alive_after(alive, patience_s)
     return len(found)
+
+
+def _alive_after(
+    found: list[psutil.Process], patience_s: float
+) -> list[psutil.Process]:
+    """Those that are still there after so many seconds; returns once none is.
+
+    A process that has ended stays listed until its parent looks, and the parent of
+    these may have been killed: `psutil.wait_procs` would wait for such.
+    """
+    until = time.monotonic() + patience_s
+    while found and time.monotonic() < until:
+        time.sleep(0.02)
+        found = [process for process in found if _runs(process)]
+    return found
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        ended = process.status() == psutil.STATUS_ZOMBIE
+        return bool(process.is_running()) and not ended
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _signal(process: psutil.Process, verb: str) -> None:
