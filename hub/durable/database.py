@@ -11,9 +11,10 @@ between, whatever the busy timeout says: so a writing one takes its lock when it
 from __future__ import annotations
 
 import fcntl
+import threading
 import zlib
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 
 from alembic import command
@@ -53,6 +54,9 @@ class Database:
             self.url = "postgresql+psycopg://" + self.url.partition("://")[2]
         self.engine = self._engine()
         self._reads = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        # SQLite lets writers wait by sleeping, and forty threads starve each other for
+        # seconds: here they queue up, and one of a process at a time asks for the lock.
+        self._turn = threading.RLock() if self.is_sqlite else nullcontext()
         self._migrate(folder, migrations)
 
     @property
@@ -65,7 +69,11 @@ class Database:
     @contextmanager
     def writing(self) -> Iterator[Session]:
         """A transaction; committed at the end, rolled back by an error."""
-        with Session(self.engine, expire_on_commit=False) as session, session.begin():
+        with (
+            self._turn,
+            Session(self.engine, expire_on_commit=False) as session,
+            session.begin(),
+        ):
             yield session
 
     @contextmanager
