@@ -24,7 +24,9 @@ _COOKIE = "theatrum-dicom-client"
 _LIFE_S = 12 * 3600
 _BODY_BYTES = 4096
 _PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Sign in</title></head>
+<html lang="en"><head><meta charset="utf-8"><title>Sign in</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="stylesheet" href="static/pages.css"></head>
 <body><main><h1>DICOM segmentation client</h1>
 <form method="post" action="login">
 <p><label>Access token (the file <code>dicom_client/access-token</code> of the home)
@@ -101,7 +103,9 @@ def install(app: FastAPI, service: Service) -> None:
         body = (await request.body())[:_BODY_BYTES].decode("ascii", "replace")
         (token,) = parse_qs(body).get("token", [""])[:1]
         if not sign_in.is_right(token.strip()):
-            fault = html.escape("This is not the access token.")
+            fault = html.escape(
+                "This is not the access token: copy the whole line of the file."
+            )
             return HTMLResponse(_PAGE.format(fault=fault), 403)
         answer = RedirectResponse("/", 303)
         sign_in.begin(answer, request)

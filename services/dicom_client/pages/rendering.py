@@ -29,14 +29,15 @@ from services.dicom_client.pages import wording
 from services.dicom_client.pages.rights import Member, NotMeant, SessionOver, is_script
 
 _HERE = Path(__file__).parent
-VENDOR = Path(__file__).parents[3] / "hub" / "static" / "vendor"
+HUB = Path(__file__).parents[3] / "hub" / "static"
 STATIC = {
     file.name: file
     for file in (
-        _HERE / "static" / "pages.css",
+        HUB / "pages.css",
+        _HERE / "static" / "series.css",
         _HERE / "static" / "live.js",
         _HERE / "static" / "forms.js",
-        VENDOR / "htmx.min.js",
+        HUB / "vendor" / "htmx.min.js",
     )
 }
 """What the pages load; nothing comes from anywhere else."""

@@ -36,14 +36,14 @@ from services.ia_api.pages.rights import (
 from services.ia_api.transitions import Lost
 
 _HERE = Path(__file__).parent
-VENDOR = Path(__file__).parents[3] / "hub" / "static" / "vendor"
+HUB = Path(__file__).parents[3] / "hub" / "static"
 STATIC = {
     file.name: file
     for file in (
-        _HERE / "static" / "pages.css",
+        HUB / "pages.css",
         _HERE / "static" / "copy.js",
         _HERE / "static" / "live.js",
-        VENDOR / "htmx.min.js",
+        HUB / "vendor" / "htmx.min.js",
     )
 }
 """What the pages load; nothing comes from anywhere else."""
