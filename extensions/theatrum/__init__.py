@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from theatrum import quiz
-    from theatrum.catalog import images
+    from theatrum.hub_images import images
     from theatrum.image import open_image
     from theatrum.node import node
     from theatrum.viewer import SlideViewer
@@ -21,7 +21,7 @@ __all__ = ["SlideViewer", "images", "node", "open_image", "quiz"]
 # No module here is called `images`: the import system would set it over the object.
 _HOME = {
     "SlideViewer": "theatrum.viewer",
-    "images": "theatrum.catalog",
+    "images": "theatrum.hub_images",
     "open_image": "theatrum.image",
 }
 

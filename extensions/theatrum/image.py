@@ -292,7 +292,7 @@ def open_image(image: str | os.PathLike[str]) -> Image:
     if not isinstance(image, str) or path.is_file():
         return Image(LocalFile(path.absolute()))
     if current_session().catalog_url is not None:
-        from theatrum.catalog import images
+        from theatrum.hub_images import images
 
         return images[image]
     raise NoSuchImage(

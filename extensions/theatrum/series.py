@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from theatrum.catalog import Catalog, images
 from theatrum.errors import FileMissing, ImageError, Unreadable
+from theatrum.hub_images import Catalog, images
 from theatrum.image import Image
 from theatrum.node import Labels, Volume
 from theatrum.session import current_session

@@ -10,8 +10,8 @@ import numpy as np
 import PIL.Image
 import pydicom
 import pytest
-from theatrum.catalog import images as catalogue
 from theatrum.errors import FileMissing, Unreadable
+from theatrum.hub_images import images as catalogue
 from theatrum.node import Labels
 from theatrum.series import Series, open_series
 from theatrum.structures import Drawn, StructureError, series_geometry, structure_set

@@ -20,8 +20,8 @@ import pytest
 import uvicorn
 from sqlalchemy.orm import Session
 from theatrum import deidentify
-from theatrum.catalog import Catalog, images
 from theatrum.errors import ImageError, NoSuchImage
+from theatrum.hub_images import Catalog, images
 from theatrum.series import open_series
 from theatrum.session import current_session
 from theatrum.structures import Drawn, series_geometry, structure_set

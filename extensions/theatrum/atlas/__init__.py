@@ -14,8 +14,8 @@ from typing import Any
 import ipywidgets
 
 from theatrum.atlas.grid import Grid
-from theatrum.catalog import Catalog, Entry, images
 from theatrum.errors import ImageError
+from theatrum.hub_images import Catalog, Entry, images
 from theatrum.image import Image
 from theatrum.session import current_session
 from theatrum.viewer import SlideViewer

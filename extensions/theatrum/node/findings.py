@@ -137,7 +137,7 @@ class Table:
 
     def to_pandas(self) -> Any:
         """Return a pandas.DataFrame whose column names carry the units."""
-        import pandas as pd  # type: ignore[import-untyped]  # no stubs
+        import pandas as pd
 
         named = {
             f"{name} [{self.units[name]}]" if name in self.units else name: column
