@@ -40,15 +40,14 @@ from services.dicom_client.rules import (
     rules_from_v2,
     rules_to_json,
 )
-from services.dicom_client.settings import CHANGEABLE
-from services.dicom_client.targets import STOW_TOKEN, check_nodes, node_of
+from services.dicom_client.settings import CHANGEABLE, SECRETS
+from services.dicom_client.targets import check_nodes, node_of
 from services.dicom_client.templates import (
     models_of_server,
     template_from_json,
     template_to_json,
     to_yaml,
 )
-from services.dicom_client.web_intake import PULL_TOKEN
 
 # Any below: JSON of the API.
 
@@ -255,10 +254,17 @@ def routes(service: Service) -> APIRouter:
 
     @router.put("/secrets/{name}", status_code=204)
     def put_secret(person: Administrator, name: str, form: SecretForm) -> None:
-        """Give a bearer token of a DICOMweb server; it is never shown again."""
-        if name not in {PULL_TOKEN, STOW_TOKEN}:
-            raise NoSuchThing(f"there are the secrets {PULL_TOKEN} and {STOW_TOKEN}")
+        """Give a token or password of a DICOMweb server; it is never shown again."""
+        if name not in SECRETS:
+            raise NoSuchThing(f"there are the secrets {', '.join(SECRETS)}")
         keeper.put_secret(name, form.secret.get_secret_value(), person.name)
+
+    @router.delete("/secrets/{name}", status_code=204)
+    def drop_secret(person: Administrator, name: str) -> None:
+        """Forget a token or password of a DICOMweb server."""
+        if name not in SECRETS:
+            raise NoSuchThing(f"there are the secrets {', '.join(SECRETS)}")
+        keeper.drop_secret(name, person.name)
 
     @router.get("/server")
     def server(_person: Administrator) -> dict[str, Any]:

@@ -107,7 +107,7 @@ class Intake:
         return completeness(
             SeriesSoFar(instances, job.arrived, job.expected, job.released),
             time.time(),
-            CompletenessSettings(settings.stable_s, max(600.0, settings.stable_s)),
+            CompletenessSettings(settings.stable_s, settings.short_s),
         )
 
     def _decide(

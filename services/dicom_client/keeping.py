@@ -244,6 +244,15 @@ class Keeper:
             self._seal(session, name, text)
             audit.note(session, who, "secret", after={"name": name})
 
+    def drop_secret(self, name: str, who: str) -> None:
+        """Forget a secret; one that is not there raises NoSuchThing."""
+        with self.database.writing() as session:
+            row = session.get(Secret, name)
+            if row is None:
+                raise NoSuchThing("this secret is not set")
+            session.delete(row)
+            audit.note(session, who, "secret-dropped", before={"name": name})
+
     def secret(self, name: str) -> str | None:
         with self.database.reading() as session:
             row = session.get(Secret, name)

@@ -69,6 +69,9 @@ def scp_settings(scp: Scp) -> ScpSettings:
         ae_title=scp.ae_title,
         calling_ae_titles=scp.allow_ae,
         networks=scp.allow_clients,
+        storage=scp.storage,
         tls=tls,
         associations=scp.max_associations,
+        largest_bytes=scp.largest_bytes,
+        idle_s=scp.idle_s,
     )

@@ -39,7 +39,8 @@ from services.dicom_client.running import (
     lost_later,
 )
 from services.dicom_client.sending import deidentified, package_folder
-from services.dicom_client.targets import STOW_TOKEN, targets_of
+from services.dicom_client.targets import targets_of
+from services.dicom_client.web_servers import stored_at
 
 
 def fetch(run: Run) -> Told:
@@ -123,7 +124,7 @@ def deliver(run: Run) -> Told:
         bench.settings(),
         bench.keeper.node_list(),
         bench.jobs.files_of(run.job),
-        stow_token=bench.keeper.secret(STOW_TOKEN) or "",
+        stow=stored_at(bench.settings().stow, bench.keeper),
     )
     if not targets:
         return Stops("no-target")

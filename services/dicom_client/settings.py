@@ -27,6 +27,7 @@ from pydantic import (
 from services.dicom_client.acceptance import LOCALIZERS, Acceptance
 from services.dicom_client.draw_server import DrawSettings, Endpoints, check_address
 from services.dicom_client.errors import BadRequest, DicomClientError
+from services.dicom_client.storage import STORAGE, StorageKind
 from services.dicom_client.templates import SHIPPED_ENGINES
 
 
@@ -95,7 +96,9 @@ class Server(_Table):
     ca_bundle: Path | None = None
     """Certificates to trust besides the system's."""
     timeout_s: float = Field(60.0, gt=0)
+    """Seconds between two pieces of an answer."""
     upload_timeout_s: float = Field(300.0, gt=0)
+    """Seconds for the answer to a package after its last byte."""
 
     @model_validator(mode="after")
     def _endpoints_are_known(self) -> Self:
@@ -122,29 +125,88 @@ class Scp(_Table):
     """Receiving by C-STORE, `[dicom_client.scp]`; it listens where `port` is set."""
 
     port: int = Field(0, ge=0, le=65535)
+    """Where it listens; 0 receives nothing."""
     bind: str = "0.0.0.0"  # noqa: S104 (modalities send from elsewhere)
+    """The address to listen at."""
     ae_title: AeTitle = "THEATRUM"
+    """What senders call us."""
     allow_ae: tuple[AeTitle, ...] = ()
     """Calling AE titles that may send; none means all."""
     allow_clients: tuple[str, ...] = ()
     """Networks that may send; none means all."""
+    storage: Annotated[tuple[StorageKind, ...], Field(min_length=1)] = tuple(STORAGE)
+    """What is taken. What is not segmented is better taken, and ignored with its
+    reason: many senders give a study up where one kind is refused."""
     tls_certificate: Path | None = None
+    """Our certificate (PEM); with it nothing but TLS is spoken at the port."""
     tls_key: Path | None = None
+    """Its key (PEM), without a passphrase."""
     tls_ca: Path | None = None
     """With it a sender shows a certificate of this authority."""
     max_associations: int = Field(16, ge=1, le=200)
+    """Senders at a time; each may hold one object in memory."""
+    largest_bytes: int = Field(1 << 30, ge=1 << 20)
+    """A larger object ends its association."""
+    idle_s: float = Field(60.0, gt=0)
+    """An association in which nothing happens for so long is ended."""
     quota_bytes: int = Field(200 << 30, ge=1)
-    """What received files together may take; beyond it senders are refused."""
+    """What received, fetched and uploaded files together may take; beyond it senders
+    are refused."""
+
+    @model_validator(mode="after")
+    def _certificate_and_key(self) -> Self:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key belong together")
+        if self.tls_ca is not None and self.tls_certificate is None:
+            raise ValueError("tls_ca needs tls_certificate and tls_key as well")
+        return self
 
 
-class Dicomweb(_Table):
+class Web(_Table):
+    """How a DICOMweb server is reached; its token or password is a secret."""
+
+    url: Annotated[str, AfterValidator(_address)] = ""
+    """Its DICOMweb address, as `https://pacs.hospital/dicom-web`; empty for none."""
+    user: str = Field("", max_length=128)
+    """Whose password the secret is; empty where a token is used, or nothing."""
+    ca_bundle: Path | None = None
+    """Certificates to trust besides the system's."""
+    timeout_s: float = Field(60.0, gt=0)
+    """Seconds between two pieces of an answer."""
+
+
+class Dicomweb(Web):
     """A PACS that is asked by QIDO-RS, `[dicom_client.dicomweb]`."""
 
-    url: str = ""
-    """Its DICOMweb address; empty for none."""
     query: dict[str, str] = {}
-    """Attributes that a series has to match, as `ModalitiesInStudy`."""
+    """Attributes that a series has to match, as `StudyDate`."""
+    modalities: tuple[Annotated[str, Field(pattern=r"^[A-Z]{2,16}$")], ...] = (
+        "CT",
+        "MR",
+        "PT",
+    )
+    """Modalities that are fetched."""
+    largest_bytes: int = Field(4 << 30, ge=1 << 20)
+    """The largest object that is fetched."""
     interval_s: float = Field(300.0, ge=1)
+    """Seconds between two questions."""
+
+
+class Stow(Web):
+    """A DICOMweb server that structure sets are stored at, `[dicom_client.stow]`."""
+
+
+class Upload(_Table):
+    """Zip files that people upload, `[dicom_client.upload]`."""
+
+    archive_bytes: int = Field(8 << 30, ge=1 << 20)
+    """The largest zip file that is taken."""
+    unpacked_bytes: int = Field(16 << 30, ge=1 << 20)
+    """What one may unpack to."""
+    files: int = Field(20_000, ge=1)
+    """Files that one may hold."""
+    file_bytes: int = Field(1 << 30, ge=1 << 20)
+    """The largest file in one."""
 
 
 class ServiceSettings(_Table):
@@ -159,6 +221,8 @@ class ServiceSettings(_Table):
     server: Server = Field(default_factory=lambda: Server.model_validate({}))
     scp: Scp = Field(default_factory=lambda: Scp.model_validate({}))
     dicomweb: Dicomweb = Field(default_factory=lambda: Dicomweb.model_validate({}))
+    stow: Stow = Field(default_factory=lambda: Stow.model_validate({}))
+    upload: Upload = Field(default_factory=lambda: Upload.model_validate({}))
 
     watch: tuple[Path, ...] = ()
     """Folders whose images are taken, with all folders below them."""
@@ -166,6 +230,8 @@ class ServiceSettings(_Table):
     """Seconds between two looks at the folders."""
     stable_s: float = Field(60.0, ge=0)
     """Seconds without a new or changed file after which a series is complete."""
+    short_s: float = Field(600.0, ge=0)
+    """The same where a sender announced more images than came; a person looks then."""
     stable_scans: int = Field(2, ge=1)
     """Looks in a row that have to find a file the same."""
     pull_start: Annotated[str, Field(pattern=r"^(\d{4}-\d{2}-\d{2})?$")] = ""
@@ -178,6 +244,7 @@ class ServiceSettings(_Table):
     study_date_from: Annotated[str, Field(pattern=r"^(\d{8})?$")] = ""
     """Studies before this day, as 20240131, are ignored."""
     warn_faces: bool = False
+    """Whether series of heads, whose faces can be made out, carry a warning."""
 
     profile: str = "autosegmentation"
     """The de-identification profile: a shipped one, or a file."""
@@ -189,10 +256,12 @@ class ServiceSettings(_Table):
     """Whether the structure set is put beside the images that came from a folder."""
     deliver_folder: Path | None = None
     """A folder that every structure set is put into."""
+    file_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,16}$")] = "RS"
+    """How files in folders begin; the rest of the name tells nothing of a patient."""
+    file_mode: Annotated[str, Field(pattern=r"^0?[0-7]{3}$")] = "640"
+    """Permissions of these files, as `chmod` writes them."""
     ready_marker: bool = False
     """Whether a `.ready` file tells that a delivered one is whole."""
-    deliver_stow: str = ""
-    """A DICOMweb address that every structure set is stored at."""
 
     on_unknown_upload: Literal["ask", "again"] = "ask"
     """What follows an upload of which nobody knows whether it arrived: a person
@@ -245,6 +314,7 @@ class ServiceSettings(_Table):
     """Port of live, ready and metrics of the web server; workers take the next ones.
     0 for none."""
     metrics_bind: str = "127.0.0.1"
+    """The address of that port."""
 
     def acceptance(self) -> Acceptance:
         """What the acceptance checks want."""
@@ -265,11 +335,20 @@ class ServiceSettings(_Table):
         return begin <= at < end if begin < end else at >= begin or at < end
 
 
+SECRETS = {
+    "dicomweb-token": "Bearer token of the PACS that series are fetched from",
+    "dicomweb-password": "Its password, where dicomweb.user is set",
+    "stow-token": "Bearer token of the server that structure sets are stored at",
+    "stow-password": "Its password, where stow.user is set",
+}
+"""What is written on the pages or by the API, sealed, and never shown."""
+
 CHANGEABLE = frozenset(
     {
         *("server", "localizer", "min_instances", "study_date_from", "warn_faces"),
         *("stable_s", "pull_start", "send_hours", "poll_s", "on_unknown_upload"),
-        *("beside_images", "retention_days", "received_days"),
+        *("beside_images", "retention_days", "received_days", "min_free_bytes"),
+        *("dicomweb", "stow"),
     }
 )
 """What an administrator may change on the pages, without a restart."""

@@ -5,6 +5,7 @@ node, as the pages keep it:
 
     {"name": "tps", "host": "10.1.2.3", "port": 104, "ae_title": "TPS",
      "target": "planning", "priority": 0, "required": true, "can_find": false,
+     "connect_s": 10, "timeout_s": 60,
      "tls": {"ca": "...", "certificate": "...", "key": "...", "hostname": true}}
 
 Nodes of the same `target` are one another's fallbacks, the lowest priority first.
@@ -24,11 +25,10 @@ from services.dicom_client.nodes import Node
 from services.dicom_client.settings import ServiceSettings
 from services.dicom_client.tls import ClientTls
 
-STOW_TOKEN = "stow-token"  # noqa: S105 (the name of a secret)
 BESIDE, FOLDER, WEB = "beside-images", "folder", "dicomweb"
 _FIELDS = {
     *("name", "host", "port", "ae_title", "calling_ae_title", "priority", "target"),
-    *("required", "can_find", "tls"),
+    *("required", "can_find", "tls", "connect_s", "timeout_s"),
 }
 
 
@@ -37,7 +37,7 @@ def targets_of(
     nodes: Sequence[Mapping[str, Any]],
     images: Sequence[Path],
     *,
-    stow_token: str = "",
+    stow: DicomWebServer | None = None,
 ) -> list[Target]:
     """The targets of a job whose images lie at `images`."""
     targets: list[Target] = []
@@ -45,14 +45,11 @@ def targets_of(
     watched = [root.resolve() for root in settings.watch]
     beside = min(folders, key=str) if folders else None
     if settings.beside_images and beside is not None and _is_below(beside, watched):
-        targets.append(FolderTarget(BESIDE, beside, settings.ready_marker))
+        targets.append(_folder(BESIDE, beside, settings))
     if settings.deliver_folder is not None:
-        targets.append(
-            FolderTarget(FOLDER, settings.deliver_folder, settings.ready_marker)
-        )
-    if settings.deliver_stow:
-        server = DicomWebServer(settings.deliver_stow, token=stow_token)
-        targets.append(WebTarget(WEB, server))
+        targets.append(_folder(FOLDER, settings.deliver_folder, settings))
+    if stow is not None:
+        targets.append(WebTarget(WEB, stow))
     grouped: dict[str, list[Mapping[str, Any]]] = {}
     for record in nodes:
         grouped.setdefault(str(record.get("target") or record["name"]), []).append(
@@ -63,6 +60,16 @@ def targets_of(
         alternatives = tuple(node_of(record) for record in records)
         targets.append(NodeTarget(name, alternatives, required))
     return targets
+
+
+def _folder(name: str, folder: Path, settings: ServiceSettings) -> FolderTarget:
+    return FolderTarget(
+        name,
+        folder,
+        settings.ready_marker,
+        settings.file_prefix,
+        int(settings.file_mode, 8),
+    )
 
 
 def node_of(record: Mapping[str, Any]) -> Node:
@@ -81,6 +88,8 @@ def node_of(record: Mapping[str, Any]) -> Node:
             priority=int(record.get("priority", 0)),
             tls=None if tls is None else _tls(tls),
             can_find=bool(record.get("can_find", False)),
+            connect_s=float(record.get("connect_s") or 10),
+            timeout_s=float(record.get("timeout_s") or 60),
         )
     except (KeyError, TypeError, ValueError) as err:
         raise BadRequest(
@@ -89,6 +98,8 @@ def node_of(record: Mapping[str, Any]) -> Node:
         ) from err
     if not (node.name and node.host and 0 < node.port < 65536):
         raise BadRequest("a node has a name, a host and a port of 1 to 65535")
+    if not (0 < node.connect_s <= 600 and 0 < node.timeout_s <= 86_400):
+        raise BadRequest("a node is waited for longer than 0 s, and a day at most")
     if not 0 < len(node.ae_title.strip()) <= 16:
         raise BadRequest("an AE title has 1 to 16 characters")
     return node

@@ -5,18 +5,17 @@ from __future__ import annotations
 import logging
 
 from services.dicom_client.arrivals import series_key
-from services.dicom_client.dicomweb import DicomWeb, DicomWebServer
+from services.dicom_client.dicomweb import DicomWeb
 from services.dicom_client.dicomweb_source import fetch, find_series
 from services.dicom_client.errors import PeerError
 from services.dicom_client.opening import Service
 from services.dicom_client.staging import Quota, Staging
+from services.dicom_client.web_servers import pulled_from
 
 log = logging.getLogger("theatrum.dicom_client")
 
 DICOMWEB = "dicomweb"
 """The source of what was fetched."""
-PULL_TOKEN = "dicomweb-token"  # noqa: S105 (the name of a secret)
-_MODALITIES = ("CT", "MR", "PT")
 
 
 class WebIntake:
@@ -33,13 +32,13 @@ class WebIntake:
     def pull(self) -> int:
         """Fetch what is new; how many series. A PACS that is away is asked again."""
         chosen = self._service.settings().dicomweb
-        if not chosen.url:
+        server = pulled_from(chosen, self._service.keeper)
+        if server is None:
             return 0
-        token = self._service.keeper.secret(PULL_TOKEN) or ""
         count = 0
         try:
-            with DicomWeb(DicomWebServer(chosen.url, token=token)) as web:
-                for remote in find_series(web, chosen.query, _MODALITIES):
+            with DicomWeb(server) as web:
+                for remote in find_series(web, chosen.query, chosen.modalities):
                     key = series_key(remote.series)
                     if self._service.jobs.is_known(key, remote.instances):
                         continue

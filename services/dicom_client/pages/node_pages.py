@@ -80,6 +80,10 @@ def _record(fields: Fields) -> dict[str, Any]:
         if not text.lstrip("-").isdigit():
             raise BadRequest(f"{name}: write a whole number")
         record[name] = int(text)
+    for name in ("connect_s", "timeout_s"):
+        text = fields.text(name, 8)
+        if text:
+            record[name] = _seconds(name, text)
     record["required"] = bool(fields.text("required"))
     record["can_find"] = bool(fields.text("can_find"))
     if fields.text("tls"):
@@ -92,6 +96,13 @@ def _record(fields: Fields) -> dict[str, Any]:
             "hostname": bool(fields.text("tls_hostname")),
         }
     return record
+
+
+def _seconds(name: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as err:
+        raise BadRequest(f"{name}: write a number of seconds") from err
 
 
 def _at(here: Pages, number: int) -> dict[str, Any]:

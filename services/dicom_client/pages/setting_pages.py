@@ -3,6 +3,7 @@
 GET  /settings
 POST /settings          the changeable ones
 POST /settings/tokens   the server's tokens; written, never shown
+POST /settings/secrets  a token or password of a DICOMweb server; the same
 POST /settings/server   whether the server answers
 """
 
@@ -18,7 +19,7 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
 from services.dicom_client.draw_server import Tokens
-from services.dicom_client.errors import BadRequest, DicomClientError
+from services.dicom_client.errors import BadRequest, DicomClientError, NoSuchThing
 from services.dicom_client.keeping import SETTINGS, TOKENS
 from services.dicom_client.pages.rendering import Here, Pages, sentence
 from services.dicom_client.pages.rights import (
@@ -26,11 +27,10 @@ from services.dicom_client.pages.rights import (
     AdministratorsForm,
     Member,
 )
-from services.dicom_client.settings import CHANGEABLE, BadSettings, Server, changed
+from services.dicom_client.settings import CHANGEABLE, SECRETS, BadSettings, changed
 
-# One line of a form each; how the text becomes a value is told by the setting itself.
-_SERVER = ("base_url", "client_id", "refresh", "endpoints", "proxy", "ca_bundle")
-_SERVER_TIMES = ("timeout_s", "upload_timeout_s")
+# Tables of which each setting is a line of the form.
+_TABLES = ("server", "dicomweb", "stow")
 _CHOICES = {
     "server.refresh": ("auto", "v1", "v2"),
     "on_unknown_upload": ("ask", "again"),
@@ -53,11 +53,17 @@ def add_routes(router: APIRouter) -> None:
     router.add_api_route("/settings", settings, methods=["GET"])
     router.add_api_route("/settings", change, methods=["POST"])
     router.add_api_route("/settings/tokens", put_tokens, methods=["POST"])
+    router.add_api_route("/settings/secrets", put_secret, methods=["POST"])
     router.add_api_route("/settings/server", ask_server, methods=["POST"])
 
 
 def settings(here: Here, member: Administrator, done: str = "") -> Response:
-    said = {"settings": "The settings are kept.", "tokens": "The tokens are kept."}
+    said = {
+        "settings": "The settings are kept.",
+        "tokens": "The tokens are kept.",
+        "secret": "The secret is kept.",
+        "no-secret": "The secret is forgotten.",
+    }
     return _page(here, member, said=said.get(done, ""))
 
 
@@ -93,17 +99,22 @@ def _page(
         lines=lines,
         fixed=list(_fixed(now, "")),
         set_since=keeper.secrets().get(TOKENS),
+        secrets=[
+            (name, meaning, keeper.secrets().get(name))
+            for name, meaning in SECRETS.items()
+        ],
         said=said,
         problem=problem,
     )
 
 
 def _changeable(now: BaseModel, kept: set[str]) -> Iterator[Line]:
-    for name in sorted(CHANGEABLE - {"server"}):
+    for name in sorted(CHANGEABLE - set(_TABLES)):
         yield _line(now, name, name, name in kept)
-    server: BaseModel = now.server  # type: ignore[attr-defined]
-    for name in (*_SERVER, *_SERVER_TIMES):
-        yield _line(server, name, f"server.{name}", "server" in kept)
+    for table in _TABLES:
+        inner: BaseModel = getattr(now, table)
+        for name in type(inner).model_fields:
+            yield _line(inner, name, f"{table}.{name}", table in kept)
 
 
 def _line(table: BaseModel, name: str, shown: str, is_changed: bool) -> Line:
@@ -171,19 +182,24 @@ def change(here: Here, sent: AdministratorsForm) -> Response:
 
 def _values(base: BaseModel, given: dict[str, str]) -> dict[str, Any]:
     """The texts as JSON values: pydantic reads numbers and days from text."""
-    values: dict[str, Any] = {}
-    for name in CHANGEABLE - {"server"}:
-        values[name] = _value(getattr(base, name), given.get(name, "").strip(), name)
-    server: dict[str, Any] = {}
-    plain: BaseModel = base.server  # type: ignore[attr-defined]
-    for name in Server.model_fields:
-        text = given.get(f"server.{name}", "").strip()
-        server[name] = _value(getattr(plain, name), text, f"server.{name}")
-    values["server"] = server
+    values: dict[str, Any] = {
+        name: _value(base, name, given.get(name, "").strip(), name)
+        for name in CHANGEABLE - set(_TABLES)
+    }
+    for table in _TABLES:
+        inner: BaseModel = getattr(base, table)
+        values[table] = {
+            name: _value(
+                inner, name, given.get(f"{table}.{name}", "").strip(), f"{table}.{name}"
+            )
+            for name in type(inner).model_fields
+        }
     return values
 
 
-def _value(like: Any, text: str, name: str) -> Any:  # Any: of any setting
+def _value(table: BaseModel, field: str, text: str, name: str) -> Any:
+    """A text as JSON; Any: of any setting."""
+    like = getattr(table, field)
     if isinstance(like, bool):
         return text == "yes"
     if isinstance(like, tuple):
@@ -194,7 +210,7 @@ def _value(like: Any, text: str, name: str) -> Any:  # Any: of any setting
         except ValueError as err:
             raise BadRequest(f"{name}: write an object as JSON, or nothing") from err
         return said
-    if name in {"server.proxy", "server.ca_bundle"}:
+    if type(table).model_fields[field].default is None:
         return text or None
     return text
 
@@ -221,6 +237,21 @@ def _moment(text: str) -> datetime | None:
         return None
     told = datetime.fromisoformat(text)
     return told if told.tzinfo else told.replace(tzinfo=UTC)
+
+
+def put_secret(here: Here, sent: AdministratorsForm) -> Response:
+    """Keep a secret of a DICOMweb server, or forget it."""
+    name = sent.fields.text("name", 64)
+    if name not in SECRETS:
+        raise NoSuchThing("there is no such secret")
+    if sent.fields.text("forget"):
+        here.service.keeper.drop_secret(name, sent.member.name)
+        return here.to("settings?done=no-secret#secrets")
+    text = sent.fields.text("secret", 8192)
+    if not text:
+        return _page(here, sent.member, problem="Paste the secret first.")
+    here.service.keeper.put_secret(name, text, sent.member.name)
+    return here.to("settings?done=secret#secrets")
 
 
 def ask_server(here: Here, sent: AdministratorsForm) -> Response:

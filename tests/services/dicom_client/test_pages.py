@@ -305,6 +305,23 @@ def test_settings_are_changed_and_secrets_are_never_shown(
     visitor.send("/settings", fields)
 
 
+def test_a_secret_of_a_dicomweb_server_is_written_forgotten_and_never_shown(
+    site: Site, visitor: Visitor
+) -> None:
+    secret = "s3cret-of-the-archive"
+    sent = {"name": "stow-token", "secret": secret}
+    page = visitor.send("/settings/secrets", sent)
+    assert "The secret is kept." in page
+    assert "forget-stow-token" in page
+    assert secret not in page + visitor.get("/settings") + visitor.get("/audit")
+    assert secret not in site.call("GET", "settings").text
+    assert site.call("DELETE", "secrets/dicomweb-token").status_code == 404
+    gone = visitor.send("/settings/secrets", {"name": "stow-token", "forget": "yes"})
+    assert "The secret is forgotten." in gone
+    assert "forget-stow-token" not in gone
+    visitor.send("/settings/secrets", {"name": "draw-tokens"}, status=404)
+
+
 def test_contours_are_rated_and_compared(
     site: Site, visitor: Visitor, done: str
 ) -> None:
