@@ -14,6 +14,7 @@ from hub import (
     leftovers,
     ports,
     proxy,
+    scopes,
     settings,
     system_accounts,
     wiring,
@@ -86,5 +87,6 @@ c.LocalProcessSpawner.term_timeout = 2
 
 # What runs beside the hub, and who may use it.
 c.JupyterHub.services = wiring.services(here)
+c.JupyterHub.custom_scopes = scopes.custom_scopes()
 c.JupyterHub.load_groups = wiring.groups(here)
 c.JupyterHub.load_roles = wiring.roles(here)

@@ -46,6 +46,9 @@ class Person:
     name: str
     kind: str
     groups: frozenset[str]
+    # What the token may be used for, as the hub expanded it: a person can ask the hub
+    # for a token that may do less than they may.
+    scopes: frozenset[str] = frozenset()
 
 
 class SignIn:
@@ -152,6 +155,7 @@ class SignIn:
             name=model["name"],
             kind=model["kind"],
             groups=frozenset(model.get("groups", ())),
+            scopes=frozenset(model.get("scopes", ())),
         )
 
     def _set(

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hub import scopes
 from hub import settings as settings_module
 from hub.course import Course
 from hub.home import Home
@@ -151,6 +152,8 @@ def services(here: Installation) -> list[Record]:
         "catalog",
         [sys.executable, "-m", "services.catalog"],
         {**own, "THEATRUM_TILE_KEY": tile_key},
+        # What its pages do in the visitor's name.
+        oauth_client_allowed_scopes=scopes.named(*scopes.CATALOG),
     )
     courses = _service(
         here,
@@ -165,7 +168,10 @@ def services(here: Installation) -> list[Record]:
         [sys.executable, "-m", "services.dashboards", str(here.home.dashboards)],
         kernel_environment(here) | {"HOME": str(here.home.dashboards)},
         # A dashboard asks the catalogue in the name of the person who looks at it.
-        oauth_client_allowed_scopes=["access:services!service=catalog"],
+        oauth_client_allowed_scopes=[
+            "access:services!service=catalog",
+            *scopes.named("catalog:read", "pixels:read"),
+        ],
     )
     culler = {
         "name": "idle-culler",
@@ -294,7 +300,7 @@ def roles(here: Installation) -> list[Record]:
         {
             "name": "user",
             "description": "Everybody: the own server, and the services open to all",
-            "scopes": ["self", *everybody],
+            "scopes": ["self", *everybody, *scopes.named(*scopes.CATALOG)],
         },
         {
             "name": "server",
@@ -304,6 +310,8 @@ def roles(here: Installation) -> list[Record]:
                 "access:servers!server",
                 "read:users:groups!user",
                 *everybody,
+                # To share or delete a project is done by the person, not by a cell.
+                *scopes.named(*sorted(scopes.CATALOG.keys() - {"admin"})),
                 "list:services",
                 *seen,
             ],
@@ -359,6 +367,7 @@ def _grader_role(course: Course) -> Record:
         "description": f"The grading server of {course.title}",
         "scopes": [
             "access:services!service=catalog",
+            *scopes.named("catalog:read", "pixels:read"),
             "access:services!service=courses",
             f"list:users!group={group}",
             f"read:users!group={group}",
