@@ -17,6 +17,8 @@ import sys
 from types import ModuleType
 from typing import Any
 
+from theatrum.node.arrays import Affine, Array, File, affine_of, spacing_of
+from theatrum.node.constraints import Axes, Channels, Dims, DType, Placed, Spacing
 from theatrum.node.context import Context
 from theatrum.node.definition import (
     Action,
@@ -39,21 +41,29 @@ from theatrum.node.finding import find
 from theatrum.node.findings import Marks, Measure, Number, Quality, Table
 from theatrum.node.outputs import Outputs
 from theatrum.node.pixels import ArrayImage, Image, Labels, Volume
-from theatrum.node.ports import Constraint, Modality, Port
-from theatrum.node.shapes import Polygon, polygons_of
+from theatrum.node.ports import Constraint, Modality, Port, modality_of
+from theatrum.node.shapes import Line, Polygon, polygons_of
 
 __all__ = [
     "Action",
+    "Affine",
+    "Array",
     "ArrayImage",
+    "Axes",
     "BadInputs",
     "BadNode",
     "BadOutputs",
     "BadValue",
     "Cancelled",
+    "Channels",
     "Constraint",
     "Context",
+    "DType",
+    "Dims",
+    "File",
     "Image",
     "Labels",
+    "Line",
     "Marks",
     "Measure",
     "Modality",
@@ -63,16 +73,21 @@ __all__ = [
     "Number",
     "Numbers",
     "Outputs",
+    "Placed",
     "Polygon",
     "Port",
     "Pressed",
     "Quality",
     "Resources",
+    "Spacing",
     "Table",
     "Volume",
+    "affine_of",
     "find",
+    "modality_of",
     "node",
     "polygons_of",
+    "spacing_of",
 ]
 
 

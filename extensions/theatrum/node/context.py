@@ -8,7 +8,9 @@ bar, a database row, a message to another machine) fits behind it.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
 from theatrum.node.errors import Cancelled
 
@@ -33,18 +35,31 @@ class Context:
         it further throttles it.
     is_cancelled
         Asked at every step; True once the run is not wanted any more.
+    folder
+        Where the node writes files: empty and its own. Whoever runs the node takes
+        over what is named in the outputs and clears the rest away; without one, a
+        temporary folder is made when the first file is written.
 
-    Both are called in the thread that the node runs in.
+    Both functions are called in the thread that the node runs in.
     """
 
     def __init__(
         self,
         on_progress: Callable[[float, str], None] = _silent,
         is_cancelled: Callable[[], bool] = _never,
+        folder: Path | None = None,
     ) -> None:
         self._on_progress = on_progress
         self._is_cancelled = is_cancelled
         self._done = 0.0
+        self._folder = folder
+
+    def path(self, name: str) -> Path:
+        """Return where to write a file of this name, without folders in it."""
+        if self._folder is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="theatrum-node-"))
+        self._folder.mkdir(parents=True, exist_ok=True)
+        return self._folder / Path(name).name
 
     def check(self) -> None:
         """Raise Cancelled if the run is not wanted any more."""
@@ -64,4 +79,4 @@ class Context:
             self._done = max(self._done, start + fraction * (stop - start))
             self._on_progress(self._done, text)
 
-        return Context(on_progress, self._is_cancelled)
+        return Context(on_progress, self._is_cancelled, self._folder)

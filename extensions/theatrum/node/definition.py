@@ -84,6 +84,9 @@ class _Told:
     version: str
     title: str
     resources: Resources
+    kind: str = "analysis"
+    pure: bool = True
+    retries: tuple[type[Exception], ...] = ()
 
 
 class Node(Generic[P, R]):
@@ -101,6 +104,14 @@ class Node(Generic[P, R]):
         JSON schema of an object: the plain parameters.
     resources
         What it needs at most.
+    kind
+        What it does in a flow: filter, measure, transform, render, export, collect,
+        notebook, container.
+    pure
+        The same inputs and parameters give the same outputs, so an earlier run's may
+        stand for them.
+    retries
+        Errors that pass by themselves, so that trying once more may help.
     code_digest
         Changes when the code does (digest.py).
     """
@@ -163,6 +174,21 @@ class Node(Generic[P, R]):
     def resources(self) -> Resources:
         """What it needs at most."""
         return self._told.resources
+
+    @property
+    def kind(self) -> str:
+        """What it does in a flow."""
+        return self._told.kind
+
+    @property
+    def pure(self) -> bool:
+        """Whether an earlier run's outputs may stand for a new run's."""
+        return self._told.pure
+
+    @property
+    def retries(self) -> tuple[type[Exception], ...]:
+        """Errors after which it is tried once more."""
+        return self._told.retries
 
     @functools.cached_property
     def code_digest(self) -> str:
@@ -356,6 +382,9 @@ def node(
     version: str = ...,
     title: str = ...,
     resources: Resources = ...,
+    kind: str = ...,
+    pure: bool = ...,
+    retries: tuple[type[Exception], ...] = ...,
 ) -> Callable[[Callable[P, R]], Node[P, R]]: ...
 def node(
     function: Callable[..., Any] | None = None,
@@ -365,6 +394,9 @@ def node(
     version: str = "0.1.0",
     title: str = "",
     resources: Resources | None = None,
+    kind: str = "analysis",
+    pure: bool = True,
+    retries: tuple[type[Exception], ...] = (),
 ) -> Any:
     """Make a node of a function; it can still be called as before.
 
@@ -378,6 +410,12 @@ def node(
         For menus; made of the name without it.
     resources
         What it needs at most.
+    kind
+        What it does in a flow, for menus: filter, measure, transform, render, export.
+    pure
+        False where a second run may give something else: it is never cached.
+    retries
+        Errors that pass by themselves (a store that is away): the engine tries again.
 
     Raises BadNode for hints that no port can have, and for a name or version that
     could not stand in an address.
@@ -392,7 +430,9 @@ def node(
         if not _VERSION.fullmatch(version):
             raise BadNode(f"The version {version!r} will not do: write it as 1.0.0.")
         spoken = title or wished.replace("-", " ").capitalize()
-        return Node(plain, _Told(wished, version, spoken, resources or Resources()))
+        needs = resources or Resources()
+        told = _Told(wished, version, spoken, needs, kind, pure, retries)
+        return Node(plain, told)
 
     return decorate if function is None else decorate(function)
 

@@ -76,9 +76,10 @@ def misfit(port: Port, value: Any) -> str | None:
             return f"holds {type(strange[0]).__name__}, but {port.kind}s are wanted"
     elif not isinstance(value, wanted):
         return f"is {type(value).__name__}, but {port.kind} is wanted"
-    for constraint in port.constraints:
-        if (problem := constraint.problem(value)) is not None:
-            return problem
+    for one in value if port.many else (value,):
+        for constraint in port.constraints:
+            if (problem := constraint.problem(one)) is not None:
+                return problem
     return None
 
 

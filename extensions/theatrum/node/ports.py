@@ -16,20 +16,24 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
 import pydantic
 
+from theatrum.node.arrays import Array, File
 from theatrum.node.context import Context
 from theatrum.node.errors import BadNode
 from theatrum.node.findings import Marks, Measure, Quality, Table
 from theatrum.node.pixels import Image, Labels, Volume
-from theatrum.node.shapes import Polygon
+from theatrum.node.shapes import Line, Polygon
 
 Kind = Literal[
+    "array",
+    "file",
     "image",
+    "line",
     "volume",
     "polygon",
     "labels",
@@ -42,6 +46,9 @@ Kind = Literal[
 ]
 
 _OBJECTS: Mapping[Any, Kind] = {
+    Array: "array",
+    File: "file",
+    Line: "line",
     Image: "image",
     Volume: "volume",
     Polygon: "polygon",
@@ -58,6 +65,9 @@ _FOUND: Mapping[Any, Kind] = {
     str: "text",
 }
 TYPES: Mapping[Kind, type | tuple[type, ...]] = {
+    "array": Array,
+    "file": File,
+    "line": Line,
     "image": Image,
     "volume": Volume,
     "polygon": Polygon,
@@ -72,11 +82,17 @@ TYPES: Mapping[Kind, type | tuple[type, ...]] = {
 """What a value of a port has to be an instance of."""
 
 _MANY = (collections.abc.Sequence, list, tuple)
+_SEVERAL: tuple[Kind, ...] = ("array", "file", "line", "polygon")
+"""What an output may be a sequence of."""
 
 
 @runtime_checkable
 class Constraint(Protocol):
-    """Stands in `Annotated[Volume, ...]`: what more an input has to be."""
+    """Stands in `Annotated[Volume, ...]`: what more an input has to be.
+
+    It may also have `clash(promises)`, which tells why no output that promises these
+    constraints can ever fit: a flow asks it where two ports are joined.
+    """
 
     def problem(self, value: Any) -> str | None:
         """Return what is wrong with the value, or None. It may be any port's."""
@@ -93,10 +109,26 @@ class Modality:
 
     def problem(self, value: Any) -> str | None:
         """Return what is wrong with a scan of another modality."""
-        if getattr(value, "modality", "") in self.names:
+        if modality_of(value) in self.names:
             return None
         wanted = " or ".join(self.names)
-        return f"is of modality {value.modality or 'unknown'}, but {wanted} is needed"
+        has = modality_of(value) or "unknown"
+        return f"is of modality {has}, but {wanted} is needed"
+
+    def clash(self, promises: Sequence[Any]) -> str | None:
+        """Return why an output with these promises can never fit, or None."""
+        for promise in promises:
+            if isinstance(promise, Modality) and not set(promise.names) & set(
+                self.names
+            ):
+                return f"gives {' or '.join(promise.names)}, not {self.names[0]}"
+        return None
+
+
+def modality_of(value: Any) -> str:
+    """Return the modality of a scan or an array, as DICOM names it; "" if unknown."""
+    attrs = getattr(value, "attrs", {})
+    return str(getattr(value, "modality", "") or attrs.get("modality", ""))
 
 
 @dataclass(frozen=True)
@@ -112,7 +144,7 @@ class Port:
     measure
         What a number means.
     constraints
-        What more an input has to be.
+        What more an input has to be; of an output, what it promises.
     """
 
     name: str
@@ -187,14 +219,16 @@ def signature_of(function: Callable[..., Any]) -> Signature:
 
 
 _CAN_BE = (
-    "It can be an input (Image, Volume, Polygon, Sequence[Polygon], Labels, Marks, "
-    "Table), `Context | None`, or a plain parameter (int, float, bool, str, Literal, "
-    "an Enum), each also as `... | None`."
+    "It can be an input (Image, Volume, Array, Sequence[Array], Polygon, "
+    "Sequence[Polygon], Line, Labels, Marks, Table, File), `Context | None`, or a "
+    "plain parameter (int, float, bool, str, Literal, an Enum, tuple[float, ...], "
+    "dict[str, str]), each also as `... | None`."
 )
 _CAN_RETURN = (
-    "It can be Labels, Marks, Polygon, Sequence[Polygon], Table, Quality, Image, a "
-    "number (`Annotated[float, Measure(unit=...)]`), bool, str, or a frozen dataclass "
-    "of these."
+    "It can be Array, Sequence[Array], File, Sequence[File], Labels, Marks, Polygon, "
+    "Sequence[Polygon], Line, Table, Quality, Image, a number "
+    "(`Annotated[float, Measure(unit=...)]`), bool, str, or a frozen dataclass of "
+    "these."
 )
 
 
@@ -228,14 +262,15 @@ def _output(name: str, hint: Any, where: str) -> Port:
     measure = next((one for one in metadata if isinstance(one, Measure)), None)
     inner, many = _sequence(bare)
     kind = _FOUND.get(inner) if isinstance(inner, collections.abc.Hashable) else None
-    if kind is None or (many and kind != "polygon"):
+    if kind is None or (many and kind not in _SEVERAL):
         raise BadNode(f"{where} is {_shown(hint)}. {_CAN_RETURN}")
     if measure is not None and kind != "number":
         raise BadNode(f"{where} has a Measure, but is no number.")
     if kind == "number":
         measure = measure or Measure()
     title = (measure.title if measure else "") or name.replace("_", " ").capitalize()
-    return Port(name, kind, many, optional, title, measure)
+    promises = tuple(one for one in metadata if isinstance(one, Constraint))
+    return Port(name, kind, many, optional, title, measure, promises)
 
 
 def _input(name: str, bare: Any, metadata: tuple[Any, ...]) -> Port | None:
@@ -273,11 +308,25 @@ def _peeled(hint: Any) -> tuple[Any, bool, tuple[Any, ...]]:
 
 
 def _check_plain(bare: Any, where: str) -> None:
-    plain = bare in (int, float, bool, str) if _hashable(bare) else False
-    literal = typing.get_origin(bare) is Literal
-    chosen = isinstance(bare, type) and issubclass(bare, enum.Enum)
-    if not (plain or literal or chosen):
+    if not _is_plain(bare):
         raise BadNode(f"{where} is {_shown(bare)}. {_CAN_BE}")
+
+
+def _is_plain(bare: Any) -> bool:
+    """Whether a form can ask for it: a value, several of them, or values by name."""
+    origin, members = typing.get_origin(bare), typing.get_args(bare)
+    if origin is tuple:
+        return all(_is_plain(one) for one in members if one is not Ellipsis)
+    if origin is dict:
+        return members[0] is str and _is_plain(members[1])
+    if origin is Annotated:
+        return _is_plain(members[0])
+    plain = bare in (int, float, bool, str) if _hashable(bare) else False
+    return plain or origin is Literal or _is_enum(bare)
+
+
+def _is_enum(bare: Any) -> bool:
+    return isinstance(bare, type) and issubclass(bare, enum.Enum)
 
 
 def _field(hint: Any, default: Any, description: str | None) -> Any:

@@ -1,4 +1,4 @@
-"""Polygons on a slide.
+"""Polygons and lines on a slide.
 
 Plane: level-0 pixels of the full slide, x to the right, y down, corners of pixels at
 whole numbers. A ring is stored open: its first corner is not repeated at its end.
@@ -92,6 +92,55 @@ class Polygon:
 
     def __reduce__(self) -> tuple[type[Polygon], tuple[Ring, tuple[Ring, ...]]]:
         return Polygon, (self.exterior, self.holes)
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """A path from corner to corner, in pixels of the image's full resolution.
+
+    Attributes
+    ----------
+    points
+        (n, 2) level-0 pixels x and y, n >= 2; centres of pixels are whole numbers, as
+        they are the indices of the array.
+
+    Raises BadValue for fewer than two points and for numbers that are not finite.
+    """
+
+    points: Ring
+
+    def __init__(self, points: npt.ArrayLike) -> None:
+        try:
+            found = np.array(points, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise BadValue(f"These points are no numbers ({error}).") from error
+        if found.ndim != 2 or found.shape[1] != 2 or len(found) < 2:
+            raise BadValue("Give a line as (n, 2) numbers, two points or more.")
+        if not np.isfinite(found).all():
+            raise BadValue("A point of this line is not a finite number.")
+        found.flags.writeable = False
+        object.__setattr__(self, "points", found)
+
+    def length(self, unit_x: float = 1.0, unit_y: float = 1.0) -> float:
+        """Return its length; a pixel is `unit_x` by `unit_y`."""
+        steps = np.diff(self.points, axis=0) * (unit_x, unit_y)
+        return float(np.hypot(steps[:, 0], steps[:, 1]).sum())
+
+    def to_geojson(self) -> dict[str, Any]:
+        """Return the GeoJSON geometry, in pixels."""
+        return {"type": "LineString", "coordinates": self.points.tolist()}
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both go through the same points."""
+        if not isinstance(other, Line):
+            return NotImplemented
+        return np.array_equal(self.points, other.points)
+
+    def __hash__(self) -> int:
+        return hash(self.points.tobytes())
+
+    def __reduce__(self) -> tuple[type[Line], tuple[Ring]]:
+        return Line, (self.points,)
 
 
 def polygons_of(marks: Mapping[str, Any]) -> tuple[Polygon, ...]:
