@@ -1,9 +1,10 @@
 """The accepting half of pynetdicom, made fit for strangers.
 
-Three things are added: addresses are looked at before anything is read; TLS shakes
-hands in the peer's own thread, with a time limit; and what one message may weigh is
+Four things are added: addresses are looked at before anything is read; TLS shakes
+hands in the peer's own thread, with a time limit; what one message may weigh is
 bounded where its bytes come in, since a message is handed on only when it is complete
-and a peer may announce four gigabytes for a single piece.
+and a peer may announce four gigabytes for a single piece; and an association's threads
+wait for one another instead of polling (`association_waiting`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import Any, Protocol, cast
 
 from pynetdicom import AE
 from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
+
+from services.dicom_client.association_waiting import wait_instead_of_asking
 
 HANDSHAKE_S = 10.0
 _OVERHEAD_BYTES = 1 << 20
@@ -120,6 +123,7 @@ class _Handler(RequestHandler):
         association = super()._create_association()
         limits = cast(Server, self.server).limits
         bound(association.dul.socket, limits.largest_bytes + _OVERHEAD_BYTES)
+        wait_instead_of_asking(association)
         return association
 
 
