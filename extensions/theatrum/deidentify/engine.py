@@ -12,7 +12,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
 
-from theatrum.deidentify import dates
+from theatrum.deidentify import codes, dates
 from theatrum.deidentify.annex_e import BASIC_CODE, CODES, Option
 from theatrum.deidentify.elements import (
     PIXEL_DATA,
@@ -39,7 +39,6 @@ from theatrum.deidentify.values import (
     dummy,
     fits,
     has_room,
-    is_code,
     is_of_its_kind,
 )
 from theatrum.deidentify.words import clean, scrub
@@ -192,18 +191,31 @@ class _Walk:
             else:
                 kept.append(done)
         if any(element.is_private for element in elements):
-            self._private(elements, kept, encodings)
+            self._private(elements, path, kept, encodings)
         return kept
 
     def _private(
-        self, elements: list[Element], kept: list[Element], encodings: list[str]
+        self,
+        elements: list[Element],
+        path: tuple[int, ...],
+        kept: list[Element],
+        encodings: list[str],
     ) -> None:
         safe: list[Element] = []
         if Option.RETAIN_SAFE_PRIVATE in self.rules.options:
-            for element in self.engine.safe_private.safe_of(elements):
-                if vr_of(element) in TEXT_VRS:
-                    element = self._text(element, encodings)
-                safe.append(element)
+            for element, vr in self.engine.safe_private.safe_of(elements):
+                done: Element | None = element
+                if vr == "SQ":
+                    done = self._inside(element, path, encodings)
+                elif vr == "UI" and Option.RETAIN_UIDS not in self.rules.options:
+                    done = self._uid(element)
+                elif vr == "CS":
+                    coded = self._code(element, encodings)
+                    done = coded if coded is element else None
+                elif vr in TEXT_VRS:
+                    done = self._text(element, encodings)
+                if done is not None:
+                    safe.append(done)
             kept += safe
             kept.sort(key=lambda element: element.tag)
         private = sum(element.is_private for element in elements)
@@ -221,14 +233,20 @@ class _Walk:
             vr = element.vr
         if element.tag == CHARACTER_SET and not is_character_set(element.value):
             return None
-        if fits(element, vr):
-            return element if has_room(element, vr) else None
-        if vr != "CS":
-            return None
-        text = decode(element.value, encodings)
-        if not is_code(text) or self.engine.scrubber.scrub(text) != text:
+        if vr == "CS" and element.tag != CHARACTER_SET:
+            return self._code(element, encodings)
+        if not fits(element, vr) or not has_room(element, vr):
             return None
         return element
+
+    def _code(self, element: Element, encodings: list[str]) -> Element:
+        """A code string, with what is no term replaced."""
+        text = decode(element.value, encodings)
+        cleared = codes.cleared(text, self.engine.scrubber.words)
+        if cleared == text:
+            return element
+        self.outcome.counts["codes_removed"] += 1
+        return Element(element.tag, element.vr, cleared.encode())
 
     def _inside(
         self, element: Element, path: tuple[int, ...], encodings: list[str]

@@ -157,7 +157,7 @@ class _Collector:
         kinds = _kinds()
         for element in elements:
             tag = element.tag
-            if element.items is not None or element.vr == "SQ":
+            if element.items is not None or element.vr == "SQ" or _has_items(element):
                 self._inside(element, path, encodings)
                 continue
             kind = kinds.get(tag)
@@ -175,8 +175,9 @@ class _Collector:
     def _inside(
         self, element: Element, path: tuple[int, ...], encodings: list[str]
     ) -> None:
-        if element.is_private and element.items is None:
-            return  # dropped undecoded; the safe list has no sequences
+        safe_private = Option.RETAIN_SAFE_PRIVATE in self.rules.options
+        if element.is_private and element.items is None and not safe_private:
+            return  # dropped undecoded
         try:
             items = parse_items(element, explicit=self.explicit)
         except Damaged:
@@ -188,6 +189,9 @@ class _Collector:
         self, kind: str, element: Element, path: tuple[int, ...], encodings: list[str]
     ) -> None:
         if not element.is_private and self._is_kept(element.tag, path):
+            return
+        keeps_uids = Option.RETAIN_UIDS in self.rules.options
+        if element.is_private and kind == "uid" and keeps_uids:
             return
         text = decode(element.value, encodings).strip(" \0")
         if not text or len(text) > 10_000:
@@ -250,6 +254,15 @@ class _Collector:
             return
         if any(word not in vocabulary() and word not in _PLAIN for word in said):
             self.found.phrases.add(phrase)
+
+
+def _has_items(element: Element) -> bool:
+    """Whether a private value without a VR of its own is a sequence, by its bytes."""
+    return (
+        element.is_private
+        and element.vr in ("", "UN")
+        and element.value[:4] == b"\xfe\xff\x00\xe0"
+    )
 
 
 def spelled(identifiers: Identifiers) -> set[str]:

@@ -6,7 +6,6 @@ and codes: a name in an element of VR DS is not kept because DS is harmless.
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
 from theatrum.deidentify.elements import (
@@ -77,11 +76,6 @@ def has_room(element: Element, vr: str) -> bool:
     """Whether a binary number has no more values than the standard gives it."""
     most = most_values(element.tag) if vr in _NUMBERS else None
     return most is None or len(element.value) <= most * _WIDTH[vr]
-
-
-def is_code(text: str) -> bool:
-    """Whether text could be a defined term of VR CS but for its case."""
-    return re.fullmatch(r"[\w .+\\/-]*", text, re.ASCII) is not None
 
 
 def dummy(element: Element) -> bytes:

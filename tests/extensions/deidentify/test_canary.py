@@ -100,9 +100,9 @@ def test_a_file_in_which_an_identifier_would_stay_is_held(tmp_path: Path) -> Non
     source = tmp_path / "in"
     source.mkdir()
     one = image()
-    # The id in an attribute that the profile keeps: a code, which nothing scrubs.
-    one.PatientID = "KZB77QX"
-    one.BodyPartExamined = "KZB77QX"
+    # The id in an attribute that the profile keeps: a number, which nothing scrubs.
+    one.PatientID = "48151623"
+    one.AcquisitionNumber = 48151623
     put(one, source / "one.dcm")
     done = package(source, tmp_path / "out", profile())
     assert [entry.reason for entry in done.report.held] == ["canary"]

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pydicom import Dataset
+from pydicom import Dataset, dcmread
 from pydicom.sequence import Sequence
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from theatrum import deidentify
+from theatrum.deidentify.safe_private import SafeList
 
 from tests.extensions.deidentify.running import (
     MODIFIED,
@@ -88,6 +90,69 @@ def test_safe_private_attributes_are_kept_with_their_creator(tmp_path: Path) -> 
     assert b"Lieselotte" not in content
 
 
+def test_the_safe_list_is_the_table_without_bytes_of_any_meaning() -> None:
+    vrs = SafeList.of(profile("retain_safe_private")).vrs
+    assert len(vrs) == 479 - 20 - 5  # without OB and OW, and what has no VR
+    assert {creator for creator, _, _ in vrs} > {"NQLeft", "Philips Imaging DD 129"}
+    assert vrs["GEMS_PARM_01", 0x0043, 0x6F] == "DS"
+    assert vrs["Philips Imaging DD 001", 0x2001, 0x5F] == "SQ"
+    assert not {"OB", "OW", "UN", "DA", "PN"} & set(vrs.values())
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
+def test_text_of_safe_private_attributes_is_cleared_whatever_the_syntax(
+    tmp_path: Path, syntax: str
+) -> None:
+    one = image("MR")
+    surname = str(one.PatientName).split("^")[0]
+    one.add_new(0x20010010, "LO", "Philips Imaging DD 001")
+    one.add_new(0x200110C1, "LO", f"Stack of {surname}")
+    source = tmp_path / "in"
+    source.mkdir()
+    put(one, source / "one.dcm", syntax)
+    made = package(source, tmp_path / "out", profile("retain_safe_private"))
+    done = dcmread(tmp_path / "out" / made.names[1])
+    assert done[0x200110C1].value == "Stack of"
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
+def test_a_safe_private_sequence_is_cleaned_inside(tmp_path: Path, syntax: str) -> None:
+    one, stack = image("MR"), Dataset()
+    stack.PatientName = "Roswitha^Gandersheim"
+    stack.Rows = 7
+    stack.ReferencedSOPInstanceUID = "1.2.3.4.5.6.7.8.9"
+    stack.add_new(0x20010010, "LO", "Philips Imaging DD 001")
+    stack.add_new(0x2001102D, "SS", 12)
+    stack.add_new(0x20011050, "LO", "by Roswitha")
+    stack.add_new(0x20011052, "LO", "unlisted")
+    one.add_new(0x20010010, "LO", "Philips Imaging DD 001")
+    one.add_new(0x2001105F, "SQ", Sequence([stack]))
+    source = tmp_path / "in"
+    source.mkdir()
+    put(one, source / "one.dcm", syntax)
+    made = package(source, tmp_path / "out", profile("retain_safe_private"))
+    content = (tmp_path / "out" / made.names[1]).read_bytes()
+    (inside,) = dcmread(tmp_path / "out" / made.names[1])[0x2001105F].value
+    assert (inside[0x2001102D].value, inside.Rows) == (12, 7)
+    assert inside[0x20011050].value == "by"
+    assert inside.ReferencedSOPInstanceUID.startswith("2.25.")
+    assert 0x20011052 not in inside
+    assert b"Gandersheim" not in content
+
+
+def test_a_uid_in_a_safe_private_attribute_is_replaced_as_everywhere(
+    tmp_path: Path,
+) -> None:
+    one = image("MR")
+    one.add_new(0x00990010, "LO", "NQHeader")
+    one.add_new(0x00991002, "UI", str(one.SeriesInstanceUID))
+    done, _ = through(tmp_path, one, "retain_safe_private")
+    assert done[0x00991002].value == done.SeriesInstanceUID
+    one.PatientID += "X"
+    kept, _ = through(tmp_path, one, "retain_safe_private", "retain_uids")
+    assert kept[0x00991002].value == one.SeriesInstanceUID
+
+
 def test_a_profile_adds_safe_private_attributes(tmp_path: Path) -> None:
     one = image()
     one.add_new(0x00110010, "LO", "HOUSE")
@@ -136,7 +201,10 @@ def test_graphics_keep_their_shape_and_lose_their_text(tmp_path: Path) -> None:
     note.TextObjectSequence = Sequence([text])
     note.GraphicObjectSequence = Sequence([line])
     one.GraphicAnnotationSequence = Sequence([note])
-    done, content = through(tmp_path, one, "clean_graphics")
+    bare, content = through(tmp_path, one, "clean_graphics")
+    note = bare.GraphicAnnotationSequence[0]
+    assert "lesion" not in note.TextObjectSequence[0].UnformattedTextValue
+    done, content = through(tmp_path, one, "clean_graphics", "clean_descriptors")
     kept = done.GraphicAnnotationSequence[0]
     assert kept.GraphicObjectSequence[0].GraphicData == [1.0, 2.0, 3.0, 4.0]
     assert kept.TextObjectSequence[0].UnformattedTextValue == "lesion of"
