@@ -31,6 +31,8 @@ from services.ia_api.errors import (
     IaApiError,
     NoSuchJob,
     Transient,
+    Unauthorized,
+    VersionTooOld,
 )
 from services.ia_api.invocations import Invocation
 from services.ia_api.models import Audit, Job
@@ -140,7 +142,7 @@ def _create(here: Service, asked: Asked) -> Done:
         return _again(here, asked, received.job), received.job.job_id, received.how
     job = received.job
     try:
-        stored, slide, server = _first_result(here, asked, received)
+        stored, slide, server = _first_result(here, asked, received, looked.result)
     except IaApiError as err:
         here.store.refuse(job.job_id, getattr(err, "code", "refused"))
         raise
@@ -152,6 +154,7 @@ def _create(here: Service, asked: Asked) -> Done:
         result=stored,
         slide_size=slide.size,
         api_version=str(server.api_version),
+        token=invocation.token,
         audit=_audited(asked, "queued", job.job_id),
     )
     return stored, job.job_id, None
@@ -217,7 +220,6 @@ def _first_result(
 
 
 def _stored(
-    here: Service,
     asked: Asked,
     server: PathologyServer,
     slide: SlideInfo,
@@ -255,26 +257,28 @@ def _again(here: Service, asked: Asked, job: Job) -> Json:
         job = here.store.get(job.job_id)
     if job.result_id is None:
         raise Busy("the same request was not successful: ask again")
-    return _server(here, asked.invocation).result(job.result_id)
+    stored = _server(here, asked.invocation).result(job.result_id)
+    _renew(here, asked.invocation, accepted=True)
+    return stored
 
 
 def _modify(here: Service, asked: Asked) -> Done:
     """A person changed a result: the numbers follow, and the result is stored."""
     invocation = asked.invocation
     stored = invocation.input or {}
-    _renew(here, invocation)
     server = _server(here, invocation)
-    job_id = _job_of(stored)
     edited = _recounted(here, asked, server, stored)
     try:
-        return server.update_result(edited), job_id, "stored"
+        told = server.update_result(edited)
     except Conflict:
         # Only the version is stale where nobody else changed what is shown.
         now = server.result(int(stored["id"]))
         if _shown(now) != _shown(stored) and results.is_final(now):
             raise
         edited["versionId"] = now["versionId"]
-        return server.update_result(edited), job_id, "stored"
+        told = server.update_result(edited)
+    _renew(here, invocation, accepted=True)
+    return told, _job_of(stored), "stored"
 
 
 def _recounted(
@@ -343,9 +347,16 @@ def _shown(stored: Mapping[str, Any]) -> Any:
 
 
 def _delete(here: Service, asked: Asked) -> Done:
-    """A person deletes a result: nothing of ours brings it back."""
+    """A person deletes a result: nothing of ours brings it back.
+
+    The numbers of results can be guessed, so the pathology server is asked whether the
+    token is one of its own. The answer is the same either way: of a deletion that is
+    not believed and true all the same, the worker hears at its next update.
+    """
     invocation = asked.invocation
-    _renew(here, invocation)
+    if not _is_genuine(here, invocation):
+        return {}, None, "not believed: token"
+    _renew(here, invocation, accepted=True)
     ended = here.store.result_deleted(
         invocation.callback_url,
         invocation.application_id,
@@ -368,9 +379,26 @@ def _cancel(here: Service, asked: Asked) -> Done:
     return [], ended[0] if ended else None, f"{len(ended)} jobs ended"
 
 
-def _renew(here: Service, invocation: Invocation) -> None:
+def _is_genuine(here: Service, invocation: Invocation) -> bool:
+    """Whether the pathology server knows the token; a server that fails is no proof.
+
+    Asked by the slide and not by the result, which it may hold while it waits for us.
+    """
+    try:
+        _server(here, invocation).slide(invocation.slide_id)
+    except Unauthorized:
+        return False
+    except (CallbackError, VersionTooOld):
+        return True
+    return True
+
+
+def _renew(here: Service, invocation: Invocation, *, accepted: bool = False) -> None:
     here.store.fresh_token(
-        invocation.callback_url, invocation.application_id, invocation.token
+        invocation.callback_url,
+        invocation.application_id,
+        invocation.token,
+        accepted=accepted,
     )
 
 

@@ -144,6 +144,8 @@ class Token(Base):
     callback_url: Mapped[str] = mapped_column(String(2048))
     application_id: Mapped[str] = mapped_column(String(256))
     sealed: Mapped[bytes] = mapped_column(LargeBinary)
+    candidate: Mapped[bytes | None] = mapped_column(LargeBinary)
+    """One that came with a request which nobody has proved yet (see `tokens`)."""
     updated: Mapped[float] = mapped_column(Float, default=time.time)
 
 

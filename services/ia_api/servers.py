@@ -44,7 +44,11 @@ class Servers:
     def __init__(
         self, settings: ServiceSettings, patience: Patience, *, listed: bool = True
     ) -> None:
-        """`listed` False: in a worker, whose jobs were checked at the door."""
+        """`listed` False: in a worker, whose jobs were checked at the door.
+
+        Only a worker has the site's credentials: at the door they would open to
+        whoever sends any text as a token.
+        """
         self._settings = settings
         self._listed = listed
         self._range = (
@@ -61,7 +65,7 @@ class Servers:
                 read_timeout_s=patience.read_s,
                 rewrites=settings.rewrite_callbacks,
                 credentials=Credentials(own.user, own.password.get_secret_value())
-                if own
+                if own and not listed
                 else None,
             )
         )

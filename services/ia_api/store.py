@@ -16,11 +16,13 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, aliased
 
 from hub.durable.database import Database
-from hub.durable.sealing import SealedElsewhere, Sealer, digest
-from services.ia_api.errors import Busy, Unauthorized
-from services.ia_api.models import Alias, Audit, Job, Token, Tombstone, new_job_id
+from hub.durable.sealing import Sealer, digest
+from services.ia_api import tokens
+from services.ia_api.errors import Busy
+from services.ia_api.models import Alias, Audit, Job, Tombstone, new_job_id
 from services.ia_api.settings import ServiceSettings
 from services.ia_api.states import ACTIVE, State
+from services.ia_api.tokens import Place
 from services.ia_api.transitions import change, note, put
 from services.ia_api.transitions import get as get_job
 
@@ -122,7 +124,11 @@ class Store:
             return self._receive(session, request)
 
     def _receive(self, session: Session, request: Request) -> Received:
-        token_ref = self._keep_token(session, request)
+        place = Place(request.callback_url, request.application_id)
+        # Nobody has seen yet whether the pathology server takes it.
+        token_ref = tokens.keep(
+            session, self._sealer, place, request.token, accepted=False
+        )
         known = self._by_idem_key(session, request.idem_key)
         if known is not None:
             return Received(known, "repeated")
@@ -211,9 +217,13 @@ class Store:
         result: dict[str, Any],  # Any: a stored result
         slide_size: Sequence[int],
         api_version: str,
+        token: str | None = None,
         audit: Audit | None = None,
     ) -> bool:
-        """The first result is stored: off to the workers. False where it ended."""
+        """The first result is stored: off to the workers. False where it ended.
+
+        `token`: what the pathology server accepted for that.
+        """
         kept = {
             "result_id": result["id"],
             "result_version": str(result["versionId"]),
@@ -223,6 +233,8 @@ class Store:
         with self.database.writing() as session:
             if audit is not None:
                 session.add(audit)
+            if token is not None:
+                self._accept(session, job_id, token)
             job = get_job(session, job_id)
             if job.state != "received":
                 # Ended meanwhile: the last word still has to be said on the result.
@@ -230,6 +242,13 @@ class Store:
                 return False
             change(session, job, "queued", **kept)
             return True
+
+    def _accept(self, session: Session, job_id: str, token: str) -> None:
+        """Before the job is held: whoever holds a token may wait for its jobs."""
+        job = get_job(session, job_id, lock=False)
+        place = Place(job.callback_url, job.application_id)
+        tokens.keep(session, self._sealer, place, token, accepted=True)
+        session.expire(job)
 
     def refuse(self, job_id: str, code: str) -> None:
         """The first result could not be stored: the request may be made again."""
@@ -364,78 +383,35 @@ class Store:
 
     # Tokens
 
-    def _keep_token(self, session: Session, request: Request) -> int:
-        return self.keep_token(
-            session, request.callback_url, request.application_id, request.token
-        )
+    def fresh_token(
+        self,
+        callback_url: str,
+        application_id: str,
+        token: str,
+        *,
+        accepted: bool = False,
+    ) -> None:
+        """Keep a token that came with a request which makes no job.
 
-    def keep_token(
-        self, session: Session, callback_url: str, application_id: str, token: str
-    ) -> int:
-        """Keep the newest token of a (callback, app); jobs that wait for one go on."""
-        # Held, because the last job that needed the token may be closed just now.
-        row = session.scalar(
-            select(Token)
-            .where(
-                Token.callback_url == callback_url,
-                Token.application_id == application_id,
-            )
-            .with_for_update()
-        )
-        if row is None:
-            row = Token(callback_url=callback_url, application_id=application_id)
-            session.add(row)
-        row.sealed = self._sealer.seal(token)
-        row.updated = time.time()
-        session.flush()
-        waiting = session.scalars(
-            select(Job)
-            .where(
-                Job.state == "waiting_auth",
-                Job.callback_url == callback_url,
-                Job.application_id == application_id,
-            )
-            .with_for_update()
-        )
-        for job in waiting:
-            change(
-                session,
-                job,
-                "queued",
-                detail="new token",
-                run=job.run + 1,
-                token_ref=row.id,
-            )
-        return row.id
-
-    def fresh_token(self, callback_url: str, application_id: str, token: str) -> None:
-        """Keep a token that came with a request which makes no job."""
+        `accepted`: the pathology server took it a moment ago.
+        """
+        place = Place(callback_url, application_id)
         with self.database.writing() as session:
-            waits = session.scalar(
-                select(Job.job_id)
-                .where(
-                    Job.closed.is_(None),
-                    Job.callback_url == callback_url,
-                    Job.application_id == application_id,
-                )
-                .limit(1)
+            needed = session.scalar(
+                select(Job.job_id).where(Job.closed.is_(None), *place.of(Job)).limit(1)
             )
-            if waits is not None:
-                self.keep_token(session, callback_url, application_id, token)
+            if needed is not None:
+                tokens.keep(session, self._sealer, place, token, accepted=accepted)
 
     def token_of(self, job: Job) -> str:
         """The newest token for a job's callbacks; raises Unauthorized without one."""
         with self.database.reading() as session:
-            row = session.get(Token, job.token_ref) if job.token_ref else None
-            if row is None:
-                raise Unauthorized("no token is left for this job")
-            try:
-                return self._sealer.open(row.sealed)
-            except SealedElsewhere as err:
-                raise Unauthorized(
-                    "the job's token was sealed with another key: all machines need "
-                    "the same token.key"
-                ) from err
+            return tokens.opened(session, self._sealer, job.token_ref)
+
+    def has_other_token(self, job: Job, refused: str | None) -> bool:
+        """Whether there is a token to try after one was refused."""
+        with self.database.writing() as session:
+            return tokens.after_refusal(session, self._sealer, job.token_ref, refused)
 
     def get(self, job_id: str) -> Job:
         """A job as it is now; raises NoSuchJob."""

@@ -111,13 +111,13 @@ def _guarded(step: Callable[[], None], errors: list[IaApiError]) -> str:
 
 
 def _look_for_token(bench: Bench, job_id: str, refused: str | None) -> None:
-    """Go on at once where a newer token came while the old one was being refused.
+    """Go on at once where another token came before or while this one was refused.
 
     Looked at after the job began to wait: whoever brings one from now on wakes it.
     """
     try:
         job = bench.here.store.get(job_id)
-        if bench.here.store.token_of(job) != refused:
+        if bench.here.store.has_other_token(job, refused):
             bench.leases.end_waiting(job_id)
     except (Unauthorized, Lost):
         # None is left, or somebody was quicker.

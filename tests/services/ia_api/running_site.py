@@ -272,7 +272,12 @@ class Site:
 
     def slide_files(self) -> list[Path]:
         """What is kept of slides, anywhere below the folder of patient data."""
-        return [path for path in (self.home / "phi").rglob("*") if path.is_file()]
+        # By os.walk, which takes a folder that goes while we look for an empty one.
+        return [
+            Path(parent) / name
+            for parent, _, names in os.walk(self.home / "phi")
+            for name in names
+        ]
 
     def log_text(self) -> str:
         texts = [path.read_text(errors="replace") for path in self.logs.iterdir()]
