@@ -142,7 +142,7 @@ def _create(here: Service, asked: Asked) -> Done:
         return _again(here, asked, received.job), received.job.job_id, received.how
     job = received.job
     try:
-        stored, slide, server = _first_result(here, asked, received, looked.result)
+        stored, slide, server = _first_result(here, asked, received)
     except IaApiError as err:
         here.store.refuse(job.job_id, getattr(err, "code", "refused"))
         raise
@@ -220,6 +220,7 @@ def _first_result(
 
 
 def _stored(
+    here: Service,
     asked: Asked,
     server: PathologyServer,
     slide: SlideInfo,
