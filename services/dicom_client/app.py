@@ -2,6 +2,7 @@
 
     {prefix}health            whether it works, without sign-in, telling nothing
     {prefix}api/series...     lists, details, actions (api_series)
+    {prefix}api/uploads...    zip files that people upload (api_uploads)
     {prefix}api/...           templates, rules, nodes, settings, audit (api_setup)
 
 Who asks is told by `app.state.sign_in`: the hub's, or the local one.
@@ -9,12 +10,15 @@ Who asks is told by `app.state.sign_in`: the hub's, or the local one.
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 
 from hub import pages, problems
 from hub.signin import HubUnreachableError, NotSignedInError
-from services.dicom_client import api_series, api_setup
+from services.dicom_client import api_series, api_setup, api_uploads
 from services.dicom_client import pages as own_pages
 from services.dicom_client.errors import STATUS
 from services.dicom_client.feed import Feed
@@ -23,6 +27,7 @@ from services.dicom_client.rules import BadRule
 from services.dicom_client.settings import BadSettings
 from services.dicom_client.templates import BadTemplate
 from services.dicom_client.transitions import Lost
+from services.dicom_client.uploads import Uploads
 
 TABLE: dict[type[Exception], tuple[int, str]] = {
     **STATUS,
@@ -37,21 +42,31 @@ TABLE: dict[type[Exception], tuple[int, str]] = {
 
 def make_app(service: Service, prefix: str) -> FastAPI:
     """The service's application; `prefix` begins and ends with a slash."""
+    uploads = Uploads(service)
+
+    @asynccontextmanager
+    async def life(_app: FastAPI) -> AsyncIterator[None]:
+        yield
+        uploads.close()
+
     app = FastAPI(
         title="Theatrum DICOM client",
+        lifespan=life,
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
     )
-    feed = Feed(service)
+    feed = Feed(service, uploads)
     app.state.service = service
     app.state.feed = feed
+    app.state.uploads = uploads
     app.state.prefix = prefix
     app.state.ready = lambda: _trouble(service)
     problems.install(app, TABLE)
     pages.install_headers(app)
     app.include_router(api_series.routes(service, feed), prefix=f"{prefix}api")
+    app.include_router(api_uploads.routes(uploads), prefix=f"{prefix}api")
     app.include_router(api_setup.routes(service), prefix=f"{prefix}api")
 
     own_pages.install(app, service, prefix, TABLE)

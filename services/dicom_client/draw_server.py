@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 from urllib.parse import urlsplit
 
 import httpx
@@ -118,6 +118,12 @@ def progress_of(status: str) -> Progress:
     return Progress.WORKING
 
 
+def percent_of(status: str) -> int:
+    """How far a server says that it is, 1 to 99; 0 where it says nothing of it."""
+    found = re.search(r"(?<![\d.])(\d{1,3})(\.\d+)? ?%", status)
+    return min(99, int(found[1])) if found else 0
+
+
 @dataclass(frozen=True)
 class Download:
     """A structure set on our disk."""
@@ -177,15 +183,22 @@ class DrawServer:
         with self._answer("GET", self.settings.endpoints.models) as answer:
             return _json(answer)
 
-    def upload(self, package: Path, sha256: str) -> str:
+    def upload(
+        self,
+        package: Path,
+        sha256: str,
+        watch: Callable[[float], None] = lambda _share: None,
+    ) -> str:
         """Send a package and return the token of its task.
 
-        After a Transient error the server may hold the package all the same.
+        `watch` is told the share that was sent; what it raises ends the transfer. After
+        a Transient error the server may hold the package all the same.
         """
         fields = {"checksum": sha256}
         if self.settings.client_id:
             fields["client_id"] = self.settings.client_id
-        with package.open("rb") as file:
+        with package.open("rb") as opened:
+            file = _Watched(opened, package.stat().st_size, watch)
             sent = {"file": (package.name, file, "application/zip")}
             timeout = httpx.Timeout(
                 self.settings.timeout_s,
@@ -211,22 +224,37 @@ class DrawServer:
         """How far a task is, and the server's own word for it."""
         with self._answer("GET", self._of(task, "status")) as answer:
             said = _json(answer)
-        text = str(said.get("status") or "") if isinstance(said, dict) else ""
-        return progress_of(text), text[:100]
+        if not isinstance(said, dict):
+            said = {}
+        text = str(said.get("status") or "")
+        # None of the servers known says how far it is; one that does is listened to.
+        share = said.get("progress")
+        told = f" {share:.0f} %" if isinstance(share, int | float) else ""
+        return progress_of(text), f"{text[:90]}{told}"
 
-    def download(self, task: str, target: Path) -> Download:
+    def download(
+        self,
+        task: str,
+        target: Path,
+        watch: Callable[[float], None] = lambda _share: None,
+    ) -> Download:
         """Fetch the structure set of a task to `target`, whole or not at all.
 
-        Raises BadDownload where the checksum differs, NotReady while there is none.
+        `watch` is told the share that came (0 where the server says no length); what
+        it raises ends the transfer. Raises BadDownload where the checksum differs,
+        NotReady while there is none.
         """
         digest = hashlib.sha256()
         size = 0
         staging = target.with_name(f".{target.name}.part")
         with self._answer("GET", self._of(task, "result")) as answer:
+            length = answer.headers.get("Content-Length", "")
+            total = int(length) if length.isdigit() else 0
             with staging.open("wb") as file:
                 os.fchmod(file.fileno(), 0o600)
                 for chunk in answer.iter_bytes(CHUNK_BYTES):
                     size += len(chunk)
+                    watch(min(1.0, size / total) if total else 0.0)
                     if size > RESULT_BYTES:
                         raise BadDownload("the result is larger than any expected")
                     file.write(chunk)
@@ -342,6 +370,28 @@ class DrawServer:
             _raise_for(answer)
             said = _json(answer)
         return said if isinstance(said, dict) and said.get("access_token") else None
+
+
+class _Watched:
+    """A file that tells how much of it was read; what it tells may end the reading."""
+
+    def __init__(
+        self, file: BinaryIO, size: int, watch: Callable[[float], None]
+    ) -> None:
+        self._file, self._size, self._watch = file, max(size, 1), watch
+
+    def read(self, count: int = -1) -> bytes:
+        self._watch(min(1.0, self._file.tell() / self._size))
+        return self._file.read(count)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def fileno(self) -> int:
+        return self._file.fileno()
 
 
 def check_address(base_url: str) -> None:

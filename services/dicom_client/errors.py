@@ -21,6 +21,18 @@ class BadRequest(DicomClientError):
     code = "request"
 
 
+class TooLarge(BadRequest):
+    """What was sent weighs more than the settings allow."""
+
+    code = "too-large"
+
+
+class NoRoom(DicomClientError):
+    """The disk or the quota is full."""
+
+    code = "disk"
+
+
 class NoSuchThing(DicomClientError):
     """There is no such series, job, template or rule, or it may not be seen."""
 
@@ -121,6 +133,8 @@ class PeerError(DicomClientError):
 
 
 STATUS: dict[type[Exception], tuple[int, str]] = {
+    TooLarge: (413, "Send less at once, as the detail says."),
+    NoRoom: (507, "Make room on the server, then send it again."),
     BadRequest: (400, "Change the request as the detail says."),
     NotAllowed: (403, "Ask an administrator of the client for the right."),
     NoSuchThing: (404, "Look at the list for what there is."),

@@ -189,7 +189,7 @@ class Jobs:
             if job is None:
                 return
             if count is not None:
-                job.expected = count
+                job.expected = max(job.expected or 0, count)
             if released:
                 job.released = time.time()
 

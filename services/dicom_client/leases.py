@@ -83,6 +83,15 @@ class Leases:
         with self.database.writing() as session:
             put(session, self._held(session, job_id, worker), **kept)
 
+    def progress(self, job_id: str, worker: str, percent: int) -> None:
+        """Tell how far a job's step is; nothing where the job is another's by now."""
+        with self.database.writing() as session:
+            session.execute(
+                update(Job)
+                .where(Job.job_id == job_id, Job.lease_owner == worker)
+                .values(progress=percent)
+            )
+
     def note_attempt(
         self, job_id: str, worker: str, file: str, attempt: Attempt
     ) -> None:

@@ -49,13 +49,6 @@ def work(run: Run) -> Told:
     target = run.folder.path / "engine"
     target.mkdir(mode=0o700, exist_ok=True)
     begun = datetime.fromtimestamp(run.job.submitted or run.job.created, UTC)
-    told = [time.monotonic()]
-
-    def progress(share: float) -> None:
-        if time.monotonic() > told[0] + 1.0:
-            told[0] = time.monotonic()
-            run.keep(progress=round(100 * share))
-
     try:
         local_engine.run(
             images,
@@ -63,10 +56,8 @@ def work(run: Run) -> Told:
             folder=target,
             job=run.job.job_id,
             made_at=begun,
-            limits=local_engine.Limits(
-                settings.engine_timeout_s, settings.engine_bytes
-            ),
-            progress=progress,
+            limits=_limits(run),
+            progress=run.progress,
             check=run.check,
         )
     except LocalEngineFailed as err:
@@ -76,6 +67,11 @@ def work(run: Run) -> Told:
         return Ended()
     run.to("ready", "a local engine")
     return None
+
+
+def _limits(run: Run) -> local_engine.Limits:
+    settings = run.bench.settings()
+    return local_engine.Limits(settings.engine_timeout_s, settings.engine_bytes)
 
 
 def fetch(run: Run) -> Told:
@@ -90,6 +86,8 @@ def fetch(run: Run) -> Told:
             folder=made.parent,
             job=run.job.job_id,
             made_at=datetime.fromtimestamp(run.job.submitted or 0.0, UTC),
+            limits=_limits(run),
+            progress=run.progress,
             check=run.check,
         )
     staged = run.folder.result.with_name(".rtstruct.part")

@@ -184,6 +184,7 @@ def package(
     folder: Path,
     job: str,
     canaries: Sequence[str] = (),
+    progress: Progress = lambda _share: None,
     check: Check = lambda: None,
 ) -> Packed:
     """Put de-identified images and the template into a zip, and search it.
@@ -197,12 +198,14 @@ def package(
     try:
         with staged.open("wb") as file:
             with zipfile.ZipFile(file, "w") as archive:
-                for name, content in _members(made, template):
+                members = _members(made, template)
+                for number, (name, content) in enumerate(members, start=1):
                     check()
+                    progress(number / (made.instances + 1) / 2)
                     archive.writestr(_entry(name), content, compresslevel=LEVEL)
             file.flush()
             os.fsync(file.fileno())
-        _require_no_identifier(staged, mapping, canaries, check)
+        _require_no_identifier(staged, mapping, canaries, progress, check)
         sha256 = _sha256(staged)
         staged.replace(target)
         _sync_folder(folder)
@@ -305,12 +308,18 @@ def _entry(name: str) -> zipfile.ZipInfo:
 
 
 def _require_no_identifier(
-    file: Path, mapping: Mapping, canaries: Sequence[str], check: Check
+    file: Path,
+    mapping: Mapping,
+    canaries: Sequence[str],
+    progress: Progress,
+    check: Check,
 ) -> None:
     canary = _canary(mapping, canaries)
     with zipfile.ZipFile(file) as archive:
-        for name in archive.namelist():
+        names = archive.namelist()
+        for number, name in enumerate(names, start=1):
             check()
+            progress(0.5 + number / len(names) / 2)
             content = archive.read(name)
             if canary.finds_in_name(name) or _leaks(name, content, canary):
                 where = "the template" if name == TEMPLATE else "an image"

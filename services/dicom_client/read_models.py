@@ -170,6 +170,7 @@ def detailed(service: Service, job_id: str) -> Told:
             "result_sha256": job.result_sha256,
             "verified": job.verified,
             "submitted": job.submitted,
+            "usual_s": _usual_s(session, job),
             "wiped": job.wiped,
             "same_series": list(same),
             "deliveries": _deliveries(session, job_id),
@@ -187,6 +188,24 @@ def detailed(service: Service, job_id: str) -> Told:
                 )
             ],
         }
+
+
+def _usual_s(session: Session, job: Job) -> float | None:
+    """How long series with this template take from their submission to their end."""
+    rows = session.execute(
+        select(Job.submitted, Job.ended)
+        .where(
+            Job.template_name == job.template_name,
+            Job.state == "done",
+            Job.submitted.is_not(None),
+            Job.ended.is_not(None),
+        )
+        .order_by(Job.ended.desc())
+        .limit(50)
+    ).all()
+    return (
+        statistics.median(row.ended - row.submitted for row in rows) if rows else None
+    )
 
 
 def _deliveries(session: Session, job_id: str) -> list[Told]:
@@ -269,6 +288,17 @@ def changes(service: Service, after: int, limit: int = 500) -> list[Told]:
             }
             for row in rows
         ]
+
+
+def moving(service: Service) -> list[tuple[str, str, int]]:
+    """Series in a step that tells how far it is: id, state, percent."""
+    with service.database.reading() as session:
+        rows = session.execute(
+            select(Job.job_id, Job.state, Job.progress).where(
+                Job.progress > 0, Job.state.in_(WORK)
+            )
+        )
+        return [(row.job_id, row.state, row.progress) for row in rows]
 
 
 def newest_event(service: Service) -> int:

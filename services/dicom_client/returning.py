@@ -52,7 +52,7 @@ def fetch(run: Run) -> Told:
     run.folder.make()
     server, task = bench.servers.server(), bench.jobs.task(run.job)
     try:
-        got = guarded(run, lambda: server.download(task, run.folder.result))
+        got = guarded(run, lambda: server.download(task, run.folder.result, run.watch))
     except NotReady:
         return Later(bench.settings().poll_s[0])
     except UnknownTask:
@@ -129,8 +129,8 @@ def deliver(run: Run) -> Told:
     if not targets:
         return Stops("no-target")
     undelivered: list[Outcome] = []
-    for file in files:
-        outcomes = _deliver(run, file, targets)
+    for number, file in enumerate(files):
+        outcomes = _deliver(run, file, targets, number / len(files), len(files))
         if not is_done(outcomes, targets):
             undelivered += [one for one in outcomes if not one.delivered]
     if not undelivered:
@@ -142,7 +142,10 @@ def deliver(run: Run) -> Told:
     raise PeerError("a target does not have the structure set yet", "delivery")
 
 
-def _deliver(run: Run, file: Path, targets: Sequence[Target]) -> list[Outcome]:
+def _deliver(
+    run: Run, file: Path, targets: Sequence[Target], before: float, files: int
+) -> list[Outcome]:
+    """Deliver one of `files` files; `before` is the share that went before it."""
     leases, job_id, worker = run.bench.leases, run.job.job_id, run.bench.worker
     name = digest("file", file.name)[:16]
     earlier = leases.attempts(job_id, name)
@@ -152,7 +155,8 @@ def _deliver(run: Run, file: Path, targets: Sequence[Target]) -> list[Outcome]:
         leases.note_attempt(job_id, worker, name, attempt)
 
     outcomes = []
-    for target in targets:
+    for at, target in enumerate(targets):
+        run.watch(before + at / len(targets) / files)
         outcome = deliver_to(file, [target], earlier=earlier, on_attempt=note)[0]
         leases.delivered(job_id, worker, name, outcome, required=target.required)
         outcomes.append(outcome)

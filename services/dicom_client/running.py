@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,12 +27,13 @@ from services.dicom_client.models import Job
 from services.dicom_client.profiles import Profiles
 from services.dicom_client.servers import Servers
 from services.dicom_client.settings import ServiceSettings
-from services.dicom_client.states import State
+from services.dicom_client.states import ENDED, State
 from services.dicom_client.templates import Template
 
 log = logging.getLogger("theatrum.dicom_client")
 
 T = TypeVar("T")
+_TELL_S = 0.5
 
 
 class Stopping(DicomClientError):
@@ -91,6 +93,8 @@ class Run:
         self.bench = bench
         self.job = job
         self.folder = bench.folders.of(job.job_id)
+        self._told = (0.0, 0)
+        self._looked = 0.0
 
     @property
     def template(self) -> Template:
@@ -106,12 +110,35 @@ class Run:
         self.job = self.bench.leases.step(
             self.job.job_id, self.bench.worker, state, detail=detail, **kept
         )
+        self._told = (0.0, 0)
         log.info("a job goes on", extra={"job": self.job.job_id, "state": state})
 
     def keep(self, **kept: Any) -> None:
         """Keep something of the job within a step."""
         self.bench.leases.keep(self.job.job_id, self.bench.worker, **kept)
         self.job = self.bench.jobs.get(self.job.job_id)
+
+    def progress(self, share: float) -> None:
+        """Tell how far the step is, 0 to 1; at most twice a second it is kept."""
+        percent = min(99, max(1, int(100 * share)))
+        at, before = self._told
+        if percent == before or time.monotonic() < at + _TELL_S:
+            return
+        self._told = (time.monotonic(), percent)
+        self.bench.leases.progress(self.job.job_id, self.bench.worker, percent)
+
+    def watch(self, share: float) -> None:
+        """Within a transfer: tell how far it is, and end it where it is called off.
+
+        A pause, or a worker that is told to stop, does not end it: of a package that
+        was cut off nobody knows whether it arrived.
+        """
+        self.progress(share)
+        if time.monotonic() < self._looked + _TELL_S:
+            return
+        self._looked = time.monotonic()
+        if self.bench.jobs.get(self.job.job_id).state in ENDED:
+            raise Stopping("the job was called off")
 
     def check(self) -> None:
         """Raise where the job is no longer ours, or the worker has to stop."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from theatrum.deidentify import Profile
 
 from services.dicom_client import packaging
-from services.dicom_client.draw_server import Progress
+from services.dicom_client.draw_server import Progress, percent_of
 from services.dicom_client.errors import EngineError, Transient, UnknownTask
 from services.dicom_client.jobs import Changed
 from services.dicom_client.running import (
@@ -49,6 +49,7 @@ def deidentified(run: Run, profile: Profile | None = None) -> packaging.Deidenti
         key=profiles.key,
         folder=package_folder(run),
         job=run.job.job_id,
+        progress=run.progress,
         check=run.check,
     )
 
@@ -69,6 +70,7 @@ def _packed(run: Run) -> packaging.Packed:
         folder=package_folder(run),
         job=run.job.job_id,
         canaries=run.bench.settings().canaries,
+        progress=run.progress,
         check=run.check,
     )
 
@@ -104,7 +106,7 @@ def send(run: Run) -> Told:
         raise Changed("the package cannot be made again as it was")
     run.to("uploading")
     try:
-        token = guarded(run, lambda: server.upload(package, sha256))
+        token = guarded(run, lambda: server.upload(package, sha256, run.watch))
     except Transient as err:
         if is_unknown(err):
             return find_out(run)
@@ -166,6 +168,7 @@ def poll(run: Run) -> Told:
         return None
     polls = run.job.polls + 1
     kept = {"polls": polls, "server_status": said, "attempt": 0}
+    kept["progress"] = percent_of(said)
     return Later(waits[min(polls, len(waits) - 1)], kept)
 
 

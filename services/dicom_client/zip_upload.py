@@ -12,6 +12,7 @@ import os
 import stat
 import zipfile
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -35,8 +36,26 @@ class ZipLimits:
     """Members up to this size may have any ratio: empty slices pack well."""
 
 
-def unpack(archive: Path, folder: Path, limits: ZipLimits) -> list[Path]:
+def unpack(
+    archive: Path,
+    folder: Path,
+    limits: ZipLimits,
+    *,
+    progress: Callable[[float], None] = lambda _share: None,
+    check: Callable[[], None] = lambda: None,
+    room: Callable[[int], None] = lambda _size: None,
+) -> list[Path]:
     """Write an archive's files into an empty folder of ours, on disk when it returns.
+
+    Parameters
+    ----------
+    progress
+        Told the share of bytes that are unpacked, 0 to 1.
+    check
+        Called for every file; what it raises stops the work.
+    room
+        Called once with the bytes that all files will have; raises where they have no
+        room.
 
     Raises
     ------
@@ -47,12 +66,16 @@ def unpack(archive: Path, folder: Path, limits: ZipLimits) -> list[Path]:
     try:
         with zipfile.ZipFile(archive) as opened:
             members = _checked(opened.infolist(), limits)
+            wanted = sum(member.file_size for member in members)
+            room(wanted)
             total = 0
             for number, member in enumerate(members, start=1):
+                check()
                 target = folder / f"{number}.dcm"
                 written.append(target)
                 left = limits.total_bytes - total
                 total += _write(opened, member, target, min(left, limits.member_bytes))
+                progress(total / wanted if wanted else 1.0)
     except (
         zipfile.BadZipFile,
         zlib.error,

@@ -26,7 +26,8 @@ _GROUPS: dict[str, tuple[str, ...]] = {
     "working": WORK,
     "arriving": ("discovered", "stable"),
 }
-_SLOW_S, _BUSY_S = 30, 4
+_SLOW_S = 30
+"""Besides what the feed tells: figures such as how long ago something was."""
 Text = Annotated[str, Query(max_length=128)]
 
 
@@ -97,14 +98,13 @@ def series_list(
         before=before,
     )
     found = read_models.listed(here.service, wanted)
-    moves = any(row["progress"] for row in found["series"])
     return here.live(
         request,
         member,
         "series.html",
         "series_live.html",
         follow="" if before else "*",
-        every_s=0 if before else _BUSY_S if moves else _SLOW_S,
+        every_s=0 if before else _SLOW_S,
         form="search" if text else "",
         seen=seen,
         tab="series",
@@ -149,19 +149,19 @@ def series_page(
         has_images = True
     except NoSuchThing:
         has_images = False
-    moves = told["ended"] is None
     return here.live(
         request,
         member,
         "one.html",
         "one_live.html",
         follow=job_id,
-        every_s=_BUSY_S if told["progress"] else _SLOW_S if moves else 0,
+        every_s=_SLOW_S if told["ended"] is None else 0,
         status=status,
         tab="series",
         job=told,
         facts=_facts(told["facts"]),
         has_images=has_images,
+        now=time.time(),
         names=readings.structures(result),
         drawn=result.stat().st_mtime_ns if result else 0,
         key=member.key(job_id),

@@ -24,12 +24,14 @@ from services.dicom_client.pages import (
     statistics_page,
     template_import,
     template_pages,
+    upload_pages,
 )
 from services.dicom_client.pages.rendering import Pages, page_router
 
 # Before the acts, whose address takes any name: reviews and comparisons.
 _PARTS = (
     dashboard,
+    upload_pages,
     previewing,
     rating,
     measuring,

@@ -37,6 +37,7 @@ STATIC = {
         _HERE / "static" / "series.css",
         _HERE / "static" / "live.js",
         _HERE / "static" / "forms.js",
+        _HERE / "static" / "upload.js",
         HUB / "vendor" / "htmx.min.js",
     )
 }
@@ -78,6 +79,7 @@ class Pages:
             person=wording.person,
             iso=wording.iso,
             duration=wording.duration,
+            size=wording.size,
             pretty=lambda value: json.dumps(value, indent=2, ensure_ascii=False),
             hexcolour=wording.hex_colour,
         )
@@ -124,7 +126,8 @@ class Pages:
     ) -> Response:
         """A page with a part that follows what happens; or only that part.
 
-        `follow` is a series' id, or `*` for all, or empty where nothing more happens.
+        `follow` is a series' id, `*` for all series, `uploads` for these, or empty
+        where nothing more happens.
         `form` names the form that is sent again for a part that no address tells.
         """
         inner = self.text(part, member, **facts)

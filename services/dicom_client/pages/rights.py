@@ -160,6 +160,19 @@ def _sending(*any_of: Right) -> Callable[[Request], Awaitable[Sent]]:
     return sent
 
 
+def _streaming(*any_of: Right) -> Callable[[Request], Awaitable[Member]]:
+    async def member(request: Request) -> Member:
+        try:
+            found = _need(await _member(request), any_of)
+        except SignInNeededError as err:
+            raise NotMeant("you are no longer signed in") from err
+        if not is_same(request.headers.get(HEADER, ""), found.xsrf):
+            raise NotMeant("the file does not come from a page of this session")
+        return found
+
+    return member
+
+
 def is_same(given: str, own: str) -> bool:
     """Whether two tokens are one, in a time that tells nothing."""
     return hmac.compare_digest(given.encode(), own.encode())
@@ -185,11 +198,14 @@ async def _body(request: Request) -> bytes:
 Anybody = Annotated[Member, Depends(_looking(*Right))]
 Seer = Annotated[Member, Depends(_looking(Right.SEE))]
 Drawer = Annotated[Member, Depends(_drawing)]
+Planner = Annotated[Member, Depends(_looking(Right.PLAN))]
 Chooser = Annotated[Member, Depends(_looking(Right.EDIT, Right.PLAN))]
 Editor = Annotated[Member, Depends(_looking(Right.EDIT))]
 Administrator = Annotated[Member, Depends(_looking(Right.ADMINISTER))]
 # ... and who sends a form.
 SeersForm = Annotated[Sent, Depends(_sending(Right.SEE))]
+PlannersStream = Annotated[Member, Depends(_streaming(Right.PLAN))]
+"""Whose request has a body that the route itself reads, piece by piece."""
 PlannersForm = Annotated[Sent, Depends(_sending(Right.PLAN))]
 EditorsForm = Annotated[Sent, Depends(_sending(Right.EDIT))]
 AdministratorsForm = Annotated[Sent, Depends(_sending(Right.ADMINISTER))]

@@ -84,6 +84,11 @@ CODES = {
     "burned_in": "Text may be burnt into the pixels.",
     "peer": "The PACS did not do what was asked.",
     "template": "The template cannot be used: look at it.",
+    "not_dicom": "no DICOM file",
+    "damaged": "damaged, or no DICOM file",
+    "dicomdir": "a directory (DICOMDIR)",
+    "no_uid": "without the UIDs of study, series and instance",
+    "different": "another object of the same UID is here",
 }
 """What is worth saying of codes beyond the code itself."""
 
@@ -164,6 +169,15 @@ def duration(seconds: float | None) -> str:
     if whole < 86_400:
         return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
     return f"{whole // 86_400} d {whole % 86_400 // 3600:02d} h"
+
+
+def size(count: int) -> str:
+    """Bytes in the largest unit that tells them."""
+    if count < 1 << 20:
+        return f"{-(-count // 1024)} KiB"
+    if count < 1 << 30:
+        return f"{count / (1 << 20):.1f} MiB".replace(".0 ", " ")
+    return f"{count / (1 << 30):.1f} GiB".replace(".0 ", " ")
 
 
 def hex_colour(colour: Sequence[int] | None) -> str:

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 from pydantic import BaseModel
+from starlette.routing import BaseRoute
 
+from services.dicom_client.app import make_app
 from services.dicom_client.delivery import WebTarget
 from services.dicom_client.folder_delivery import FolderTarget
 from services.dicom_client.opening import Service, open_service
@@ -50,6 +52,16 @@ def test_the_documentation_tells_each_setting_its_default_and_meaning() -> None:
     assert not [row for row in rows() if row.endswith("|  |")]
     for name in SECRETS:
         assert f"`{name}`" in text
+
+
+def test_the_documentation_names_every_route_of_the_api(service: Service) -> None:
+    text = DOCS.read_text()
+    for route in make_app(service, "/").routes:
+        assert isinstance(route, BaseRoute)
+        path = str(getattr(route, "path", ""))
+        for method in getattr(route, "methods", None) or ():
+            if path.startswith("/api/") and method != "HEAD":
+                assert f"| `{method} {path[1:]}` |" in text, (method, path)
 
 
 @pytest.fixture

@@ -32,6 +32,23 @@ function hear(message) {
   if (followed === "*" || followed === change.id) ask();
 }
 
+/** How far a step is, or an upload: its bar moves, and nothing else is touched.
+ * @param {MessageEvent<string>} message */
+function move(message) {
+  const told = JSON.parse(message.data);
+  const followed = part()?.dataset.follow;
+  const bar = document.querySelector(`[data-progress="${CSS.escape(told.id)}"]`);
+  const phase = `${told.state ?? told.phase}`;
+  if (!bar || (bar instanceof HTMLElement && bar.dataset.phase && bar.dataset.phase !== phase)) {
+    if (followed === told.id || followed === (message.type === "upload" ? "uploads" : "*")) ask();
+    return;
+  }
+  const meter = bar.querySelector("progress");
+  const text = bar.querySelector(".percent");
+  if (meter) meter.value = told.percent;
+  if (text) text.textContent = `${told.percent} %`;
+}
+
 function listen() {
   const address = document.body.dataset.feed;
   if (!address || !part() || document.hidden) {
@@ -42,6 +59,8 @@ function listen() {
   if (feed) return;
   feed = new EventSource(address);
   feed.addEventListener("change", hear);
+  feed.addEventListener("progress", move);
+  feed.addEventListener("upload", move);
   feed.addEventListener("hello", () => {
     document.body.classList.remove("cut-off");
     document.body.classList.add("live-feed");
