@@ -2,8 +2,8 @@
 
     package/   the de-identified package, its mapping and what is known of it
     engine/    what a local engine made
-    result/    the structure set as it came; of a rejected one, the quarantine
-    finished/  the structure set as it is delivered
+    result/    the structure set as it came
+    finished/  the structure set as it is delivered; in `quarantine/`, a rejected one
 
 All of it lies in `phi/dicom_client/jobs` of the home (0700). Staging goes when a job is
 done; `finished/` and the mapping go with the job's retention.
@@ -66,12 +66,18 @@ class JobFolder:
         (self.path / name).unlink(missing_ok=True)
 
     def wipe(self) -> None:
-        """Remove what was staged; the mapping and the finished files stay."""
+        """Remove what was staged; the mapping and the finished files stay.
+
+        What an earlier result was quarantined for is over as well: it can tell more
+        of a patient than any file that is kept.
+        """
         if not self.path.is_dir():
             return
-        kept = {self.finished, self.package}
-        for entry in [*self.path.iterdir(), *_entries(self.package)]:
-            if entry in kept or entry == self.package / "mapping":
+        kept = {self.finished, self.package, self.package / "mapping"}
+        entries = [*self.path.iterdir(), *_entries(self.package)]
+        entries += [one for one in _entries(self.finished) if one.is_dir()]
+        for entry in entries:
+            if entry in kept:
                 continue
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry, ignore_errors=True)

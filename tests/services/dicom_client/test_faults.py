@@ -132,6 +132,9 @@ def test_a_rejected_structure_set_is_asked_for_again_when_a_person_says_so(
     site.ask("POST", f"series/{job['id']}/retry")
     job = _wait(site, job["id"], "done")
     assert (_task(site, job).uploads, _task(site, job).confirmed) == (1, 1)
+    # What was wrong with the first one is over, and no file of it is kept.
+    jobs = site.home / "phi" / "dicom_client" / "jobs" / job["id"]
+    assert not list(jobs.rglob("quarantine"))
 
 
 def test_a_result_that_names_the_patient_raises_an_alarm(site: Site) -> None:
