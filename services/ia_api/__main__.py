@@ -11,7 +11,7 @@ from hub.signin import SignIn
 from services.ia_api import jobs
 from services.ia_api.app import make_app
 from services.ia_api.health import Queue
-from services.ia_api.opening import open_service
+from services.ia_api.opening import open_service, settled
 from services.ia_api.pages import install as install_pages
 from services.ia_api.serving import PATIENCE
 from services.ia_api.settings import read
@@ -41,6 +41,7 @@ def main() -> None:
     app = make_app(service, os.environ["JUPYTERHUB_SERVICE_PREFIX"].rstrip("/"))
     SignIn().install(app)
     install_pages(app)
+    settled()
     with health.serving(
         chosen.metrics_bind,
         health.ports_of(chosen.metrics_port, worker=False),

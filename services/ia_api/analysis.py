@@ -2,17 +2,22 @@
 
 The process is forked from a server that has the nodes loaded already, gets its task
 through memory (a token is never written down), tells its progress through a pipe, and
-leaves the answer in the job's folder. It ends at once when the worker is gone.
+leaves the answer in the job's folder. It ends at once when the worker is gone, with
+whatever processes the node began: all are one process group.
+
+What a node prints or logs may name a patient, so it is heard by nobody.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import resource
+import signal
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -23,7 +28,7 @@ from theatrum.node import BadInputs, Cancelled, Context, Node, NodeError, find
 from services.ia_api import outcome
 from services.ia_api.apps import App
 from services.ia_api.download import manifest
-from services.ia_api.errors import CallbackError, Transient
+from services.ia_api.errors import CallbackError, DiskFull, Transient, is_disk_full
 from services.ia_api.folders import JobFolder
 from services.ia_api.outcome import Work
 from services.ia_api.pathology_server import (
@@ -39,6 +44,7 @@ from services.ia_api.versions import Version
 
 LOST_WORKER = 3
 """The exit code of an analysis whose worker is gone."""
+_NICE = 10
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,10 @@ class Said:
 def main(task: Task, pipe: Connection) -> None:
     """Run the node of a task; what goes wrong is told as a short code."""
     os.umask(0o077)
+    os.setpgid(0, 0)
+    _silence()
+    # Behind the web server, which a person waits for, and behind its own worker.
+    os.nice(_NICE)
     # A core dump would hold the slide.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     stopped = threading.Event()
@@ -88,11 +98,23 @@ def main(task: Task, pipe: Connection) -> None:
         pipe.send(Said("failed", code="memory"))
     except BadInputs:
         pipe.send(Said("failed", code="input"))
+    except OSError as err:
+        full = is_disk_full(err)
+        code, name = (DiskFull.code, "Transient") if full else ("analysis", "")
+        pipe.send(Said("failed", code=code, error=name, detail=type(err).__name__))
     except NodeError as err:
         pipe.send(Said("failed", code="node", detail=type(err).__name__))
     except Exception as err:
         # The boundary of a process that runs somebody's code: only the class is told.
         pipe.send(Said("failed", code="analysis", detail=type(err).__name__))
+
+
+def _silence() -> None:
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(nothing, stream)
+    os.close(nothing)
+    logging.disable()
 
 
 def _class_of(err: CallbackError) -> str:
@@ -110,6 +132,8 @@ def _listen(pipe: Connection, stopped: threading.Event) -> None:
         stopped.set()
         pipe.recv()
     except (EOFError, OSError):
+        with suppress(ProcessLookupError):
+            os.killpg(0, signal.SIGKILL)
         os._exit(LOST_WORKER)
 
 

@@ -12,8 +12,9 @@ import json
 import random
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,9 @@ def _create(here: Service, asked: Asked) -> Done:
     app, invocation = asked.app, asked.invocation
     regions_needed(app, invocation.input or {})
     request = _request(app, invocation)
+    here.store.admit()
+    # Asked while the job is being noted: a person waits for both.
+    looked = here.servers.beside(partial(_look, here, invocation))
     received = here.store.receive(request)
     if received.how == "attached":
         stored = _again(here, asked, received.job)
@@ -142,7 +146,7 @@ def _create(here: Service, asked: Asked) -> Done:
         return _again(here, asked, received.job), received.job.job_id, received.how
     job = received.job
     try:
-        stored, slide, server = _first_result(here, asked, received)
+        stored, slide, server = _first_result(here, asked, received, looked.result)
     except IaApiError as err:
         here.store.refuse(job.job_id, getattr(err, "code", "refused"))
         raise
@@ -187,25 +191,42 @@ def _server(here: Service, invocation: Invocation) -> PathologyServer:
     )
 
 
+def _look(here: Service, invocation: Invocation) -> tuple[PathologyServer, SlideInfo]:
+    """The pathology server, and the slide whose outline the first result shows."""
+    server = _server(here, invocation)
+    return server, server.slide(invocation.slide_id)
+
+
 def _first_result(
-    here: Service, asked: Asked, received: Received
+    here: Service,
+    asked: Asked,
+    received: Received,
+    look: Callable[[], tuple[PathologyServer, SlideInfo]],
 ) -> tuple[Json, SlideInfo, PathologyServer]:
-    """Store "analysis queued", tried again within the deadline of the answer."""
+    """Store "analysis queued", tried again within the deadline of the answer.
+
+    `look` gives what was asked for already; a further try asks anew.
+    """
     invocation, job = asked.invocation, received.job
+    previous = received.instead_of or (
+        here.store.unfinished_before(job)
+        if here.settings.on_previous == "reuse_latest"
+        else None
+    )
     wait_s, looked_for_lost, lost = 0.1, False, False
     while True:
         try:
-            server = _server(here, invocation)
-            slide = server.slide(invocation.slide_id)
+            server, slide = look()
             if looked_for_lost:
                 # An attempt may have been stored although nobody heard of it.
                 own = find_own(server.results_of(slide.id), job.job_id)
                 if own is not None:
                     return own, slide, server
             looked_for_lost = True
-            return _stored(here, asked, server, slide, received), slide, server
+            return _stored(asked, server, slide, job, previous), slide, server
         except Transient as err:
             lost = looked_for_lost
+            look = partial(_look, here, invocation)
             pause = err.retry_after_s if err.retry_after_s is not None else wait_s
             pause *= random.uniform(0.5, 1.0)  # noqa: S311 - spreads load
             if time.monotonic() + pause + 0.5 > asked.deadline:
@@ -220,23 +241,19 @@ def _first_result(
 
 
 def _stored(
-    here: Service,
     asked: Asked,
     server: PathologyServer,
     slide: SlideInfo,
-    received: Received,
+    job: Job,
+    previous: Job | None,
 ) -> Json:
+    """The result with "analysis queued": that of `previous` again, or a new one."""
     how: dict[str, Any] = {
-        "job_id": received.job.job_id,
+        "job_id": job.job_id,
         "version": server.api_version,
         "application_version": asked.app.version,
     }
     fresh = results.working(slide)
-    previous = received.instead_of or (
-        here.store.unfinished_before(received.job)
-        if here.settings.on_previous == "reuse_latest"
-        else None
-    )
     if previous is not None and previous.result_id is not None:
         try:
             old = server.result(previous.result_id)

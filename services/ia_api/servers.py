@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 from services.ia_api import versions
 from services.ia_api.errors import NotAllowed
@@ -23,7 +26,11 @@ from services.ia_api.pathology_server import (
 from services.ia_api.settings import ServiceSettings
 from services.ia_api.versions import Version
 
+Answer = TypeVar("Answer")
+
 VERSION_LIFE_S = 3600.0
+_BESIDE = 64
+"""Questions that are asked beside other work at once: as many as connections."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +78,7 @@ class Servers:
         )
         self._lock = threading.Lock()
         self._versions: dict[str, tuple[float, Version]] = {}
+        self._threads = ThreadPoolExecutor(_BESIDE, "callback")
 
     @property
     def newest(self) -> Version:
@@ -82,7 +90,12 @@ class Servers:
         return self._range[0]
 
     def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
         self.transport.close()
+
+    def beside(self, ask: Callable[[], Answer]) -> Future[Answer]:
+        """Ask a pathology server something while the caller does something else."""
+        return self._threads.submit(ask)
 
     def check(self, url: str) -> None:
         """Raise NotAllowed for an address that is not on the list."""

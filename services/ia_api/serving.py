@@ -13,7 +13,7 @@ from services.ia_api import jobs
 from services.ia_api.app import app_url, make_app
 from services.ia_api.audit import LOG_FIELDS
 from services.ia_api.health import Queue
-from services.ia_api.opening import open_service
+from services.ia_api.opening import open_service, settled
 from services.ia_api.servers import Patience
 from services.ia_api.settings import ServiceSettings
 
@@ -53,6 +53,7 @@ def serve(
         proxy_headers=False,
         server_header=False,
     )
+    settled()
     try:
         with health.serving(
             settings.metrics_bind,

@@ -99,10 +99,14 @@ class Store:
 
     # Requests
 
-    def receive(self, request: Request) -> Received:
-        """Note a request; what was asked before is found again. Raises Busy."""
+    def admit(self) -> None:
+        """Raise Busy where too many jobs wait already."""
         if self._count_waiting() >= self.settings.queue_limit:
             raise Busy("too many jobs wait already")
+
+    def receive(self, request: Request) -> Received:
+        """Note a request; what was asked before is found again. Raises Busy."""
+        self.admit()
         for _ in range(5):
             try:
                 with self.database.writing() as session:

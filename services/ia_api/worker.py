@@ -31,7 +31,7 @@ from services.ia_api.folders import Folders
 from services.ia_api.health import Queue
 from services.ia_api.leases import Leases
 from services.ia_api.models import Worker
-from services.ia_api.opening import open_service, phi_of
+from services.ia_api.opening import open_service, phi_of, settled
 from services.ia_api.settings import ServiceSettings
 from services.ia_api.steps import Bench
 from services.ia_api.workflow import QUEUE, STEPS_VERSION, register
@@ -72,6 +72,7 @@ def work(
     )
     _launch(bench, database.durable_url)
     janitor = _Janitor(bench, row)
+    settled()
     with health.serving(
         settings.metrics_bind,
         metrics_ports,
