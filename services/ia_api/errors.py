@@ -9,6 +9,8 @@ meanwhile, and `Permanent` ends the job.
 
 from __future__ import annotations
 
+import errno
+
 
 class IaApiError(Exception):
     """Base of all errors of this service."""
@@ -109,6 +111,11 @@ class DiskFull(Transient):
     """There is not enough room for the slide; it is tried again later."""
 
     code = "disk"
+
+
+def is_disk_full(err: OSError) -> bool:
+    """Whether an error of the file system says that there is no room, or no quota."""
+    return err.errno in {errno.ENOSPC, errno.EDQUOT}
 
 
 class Truncated(Transient):
