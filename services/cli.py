@@ -115,12 +115,11 @@ def list_collections(home: HomeOption = None) -> None:
     from rich.table import Table
     from sqlalchemy import select
     from sqlalchemy.orm import Session
-
-    from services.catalog.models import Collection
+    from theatrum.catalog.tables import Project
 
     table = Table("collection", "images", "groups that may see it")
     with Session(catalogue(home)) as session:
-        for one in session.scalars(select(Collection).order_by(Collection.name)):
+        for one in session.scalars(select(Project).order_by(Project.name)):
             groups = ", ".join(sorted(entry.group for entry in one.groups))
             table.add_row(one.name, str(len(one.images)), groups or "nobody yet")
     console.print(table)

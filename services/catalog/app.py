@@ -22,6 +22,7 @@ from fastapi.staticfiles import StaticFiles
 from fastapi.templating import Jinja2Templates
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
+from theatrum.catalog.tables import Image, Result
 
 from hub import pages, problems
 from hub.home import Home
@@ -29,7 +30,6 @@ from hub.settings import Settings
 from hub.signin import Asker, SignIn, Visitor
 from services.catalog import cases, inbox, store, thumbnails
 from services.catalog.errors import STATUS
-from services.catalog.models import Image, Result
 from tile_server.address import tiles_url
 from tile_server.probing import Prober
 from tile_server.tokens import Capability, decode_key, expiry, seal
@@ -227,7 +227,7 @@ def view_image(
     capability = Capability(
         path=image.path,
         version=image.version,
-        label=image.collection.shows_label,
+        label=image.project.shows_label,
         expires=expires,
     )
     token = seal(service.tile_key, capability)
@@ -269,9 +269,9 @@ def _geometry(image: Image) -> dict[str, Any]:
     """What the view says of an image's pixels; the label only where it is granted."""
     associated = [
         name
-        for name in image.geometry["associated"]
+        for name in image.geometry.get("associated", [])
         # A macro can show the label.
-        if name not in {"label", "macro"} or image.collection.shows_label
+        if name not in {"label", "macro"} or image.project.shows_label
     ]
     return image.geometry | {"associated": associated}
 
@@ -289,7 +289,7 @@ def _result(result: Result) -> dict[str, Any]:
         },
         "numbers": result.numbers,
         "marks": result.marks,
-        "created": result.created.replace(tzinfo=UTC).isoformat(),
+        "created": result.created.isoformat(),
     }
 
 
@@ -299,12 +299,13 @@ def _summary(service: Service, image: Image) -> dict[str, Any]:
     return {
         "id": image.id,
         "name": image.name,
-        "collection": image.collection.name,
+        "collection": image.project.name,
         "title": image.title,
-        "width": geometry["width"],
-        "height": geometry["height"],
-        "mpp_x": geometry["mpp_x"],
-        "mpp_y": geometry["mpp_y"],
+        # Of what has not been looked at yet, what its registration says.
+        "width": geometry.get("width", image.n_x or 0),
+        "height": geometry.get("height", image.n_y or 0),
+        "mpp_x": geometry.get("mpp_x"),
+        "mpp_y": geometry.get("mpp_y"),
         "version": image.version,
         "thumbnail": f"{service.prefix}api/v1/images/{image.id}/thumbnail",
     }

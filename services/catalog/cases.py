@@ -24,11 +24,11 @@ from pydicom import Dataset
 from pydicom.errors import InvalidDicomError
 from sqlalchemy import select
 from sqlalchemy.orm import Session
+from theatrum.catalog.tables import Image, Project
 
 from hub.signin import Person
 from services.catalog import store
 from services.catalog.errors import BadCaseError, NoSuchImageError
-from services.catalog.models import Collection, Image
 from tile_server.errors import TileServerError
 from tile_server.probing import Prober
 
@@ -62,13 +62,13 @@ class Wanted:
     """Whether students get the structures too."""
 
 
-def collection_for(session: Session, person: Person, name: str) -> Collection:
+def collection_for(session: Session, person: Person, name: str) -> Project:
     """The collection, where the asker teaches a course that it is open to.
 
     Raises NoSuchImageError otherwise; nothing tells a collection that is not there
     from one that is others'.
     """
-    collection = session.scalar(select(Collection).where(Collection.name == name))
+    collection = session.scalar(select(Project).where(Project.name == name))
     if collection is None or not _teaches(person, collection):
         raise NoSuchImageError(
             f"there is no collection {name} that you may add to: an administrator "
@@ -84,7 +84,7 @@ def structures_of(person: Person, image: Image) -> Path:
     """
     folder = Path(image.path).parent
     names = [STRUCTURES]
-    if _teaches(person, image.collection):
+    if _teaches(person, image.project):
         names.append(REFERENCE)
     for name in names:
         if (folder / name).is_file():
@@ -105,7 +105,7 @@ async def received(stream: AsyncIterator[bytes], target: Path) -> None:
 
 def add_case(
     session: Session,
-    collection: Collection,
+    collection: Project,
     package: Path,
     wanted: Wanted,
     *,
@@ -140,7 +140,7 @@ def add_case(
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _teaches(person: Person, collection: Collection) -> bool:
+def _teaches(person: Person, collection: Project) -> bool:
     open_to = {entry.group for entry in collection.groups}
     return any(
         group.startswith("formgrade-") and group in open_to

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
+from theatrum.catalog.errors import CatalogError
+
 from hub.signin import HubUnreachableError, NotSignedInError
-
-
-class CatalogError(Exception):
-    """Base of all errors of the catalogue."""
 
 
 class NoSuchImageError(CatalogError):

@@ -23,11 +23,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
+from theatrum.catalog.tables import Result
 
 from hub.home import Home
 from services.catalog import store
 from services.catalog.errors import BadNameError
-from services.catalog.models import Result
 from tile_server.errors import TileServerError
 from tile_server.probing import Prober
 

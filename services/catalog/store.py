@@ -17,12 +17,14 @@ from typing import Any
 
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session, joinedload
+from theatrum.catalog.database import open_database, teach_case
+from theatrum.catalog.facts import facts_of_view
+from theatrum.catalog.tables import Image, Project, ProjectGroup, Result
 
-from hub.database import migrate, open_engine
+from hub.database import open_engine
 from hub.home import Home
 from hub.signin import Person
 from services.catalog.errors import BadNameError, ImageGoneError, NoSuchImageError
-from services.catalog.models import Collection, CollectionGroup, Image, Result
 from tile_server.errors import TileServerError
 from tile_server.probing import Prober, ProbeSettings
 from tile_server.readers.imports import IMPORTS
@@ -45,9 +47,9 @@ def open_prober(home: Home) -> Prober:
 
 def open_store(home: Home) -> Engine:
     """The catalogue's database, with the newest schema."""
+    open_database(home).close()
     engine = open_engine(home.catalog_db)
-    migrations = Path(__file__).parent / "migrations"
-    migrate(engine, migrations, home.catalog_db.with_suffix(".lock"))
+    teach_case(engine)
     return engine
 
 
@@ -64,19 +66,20 @@ def visible(
     """The images that the asker may see, by collection and name."""
     query = (
         select(Image)
-        .join(Image.collection)
+        .join(Image.project)
         .where(
-            Collection.id.in_(
-                select(CollectionGroup.collection_id).where(
-                    CollectionGroup.group.in_(groups_of(person))
+            Project.id.in_(
+                select(ProjectGroup.project_id).where(
+                    ProjectGroup.group.in_(groups_of(person))
                 )
             )
         )
-        .options(joinedload(Image.collection))
-        .order_by(Collection.name, Image.name)
+        .where(Image.deleted_at.is_(None), Image.state == "ready")
+        .options(joinedload(Image.project))
+        .order_by(Project.name, Image.name)
     )
     if collection is not None:
-        query = query.where(Collection.name == collection)
+        query = query.where(Project.name == collection)
     return session.scalars(query).all()
 
 
@@ -88,10 +91,12 @@ def find(session: Session, person: Person, image_id: str) -> Image:
     NoSuchImageError
         Where it is not; nothing tells which of the two.
     """
-    image = session.get(Image, image_id, options=[joinedload(Image.collection)])
-    if image is None or not groups_of(person) & {
-        entry.group for entry in image.collection.groups
-    }:
+    image = session.get(Image, image_id, options=[joinedload(Image.project)])
+    if (
+        image is None
+        or image.deleted_at
+        or not groups_of(person) & {entry.group for entry in image.project.groups}
+    ):
         raise NoSuchImageError(f"there is no image {image_id} that you may see")
     return image
 
@@ -131,7 +136,7 @@ def refresh(session: Session, image: Image, *, prober: Prober | None = None) -> 
 
 def add_image(
     session: Session,
-    collection: Collection,
+    collection: Project,
     path: Path,
     *,
     title: str = "",
@@ -153,12 +158,15 @@ def add_image(
     geometry = _geometry(path, version, prober)
     image = session.scalar(
         select(Image).where(
-            Image.collection_id == collection.id, Image.path == str(path)
+            Image.project_id == collection.id,
+            Image.path == str(path),
+            Image.scene == 0,
+            Image.deleted_at.is_(None),
         )
     )
     if image is None:
         image = Image(
-            collection=collection,
+            project=collection,
             path=str(path),
             name=_free_name(session, collection, path),
             title=title or path.stem.replace("_", " "),
@@ -166,6 +174,8 @@ def add_image(
         session.add(image)
     image.version = version
     image.geometry = geometry
+    for column, fact in facts_of_view(geometry).items():
+        setattr(image, column, fact)
     session.commit()
     return image
 
@@ -179,11 +189,11 @@ def _geometry(path: Path, version: str, prober: Prober | None) -> dict[str, Any]
     return finding.view | {"associated": list(finding.associated)}
 
 
-def _free_name(session: Session, collection: Collection, path: Path) -> str:
+def _free_name(session: Session, collection: Project, path: Path) -> str:
     """A name for the file's image that the collection does not use yet."""
     stem = _NOT_IN_NAME.sub("-", path.stem.lower()).strip("-._")[:48] or "image"
     used = set(
-        session.scalars(select(Image.name).where(Image.collection_id == collection.id))
+        session.scalars(select(Image.name).where(Image.project_id == collection.id))
     )
     number = 2
     name = stem
@@ -195,20 +205,20 @@ def _free_name(session: Session, collection: Collection, path: Path) -> str:
 
 def ensure_collection(
     session: Session, name: str, groups: Sequence[str] = ()
-) -> Collection:
+) -> Project:
     """The collection of that name, made where missing, open to `groups` as well."""
     if not _NAME.fullmatch(name):
         raise BadNameError(
             f"{name!r} cannot name a collection: use up to 64 small letters, digits, "
             "dots, hyphens and underscores, a letter or digit first"
         )
-    collection = session.scalar(select(Collection).where(Collection.name == name))
+    collection = session.scalar(select(Project).where(Project.name == name))
     if collection is None:
-        collection = Collection(name=name)
+        collection = Project(name=name)
         session.add(collection)
     known = {entry.group for entry in collection.groups}
     collection.groups.extend(
-        CollectionGroup(group=group) for group in groups if group not in known
+        ProjectGroup(group=group) for group in groups if group not in known
     )
     session.commit()
     return collection
@@ -222,7 +232,7 @@ def close_collection(session: Session, name: str, groups: Sequence[str]) -> None
     BadNameError
         Where there is no such collection: a slip of the pen must not pass for done.
     """
-    collection = session.scalar(select(Collection).where(Collection.name == name))
+    collection = session.scalar(select(Project).where(Project.name == name))
     if collection is None:
         raise BadNameError(
             f"there is no collection {name!r}: `theatrum collections list` shows all"

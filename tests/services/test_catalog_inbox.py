@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
+from theatrum.catalog.tables import Image, Result
 
 from hub.home import Home
 from hub.signin import Person
 from services.catalog import inbox, store
 from services.catalog.errors import NoSuchImageError
-from services.catalog.models import Image, Result
 from tests.slides import YCBCR, write_slide
 from tile_server.probing import Prober, ProbeSettings
 

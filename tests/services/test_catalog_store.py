@@ -10,12 +10,12 @@ import PIL.Image
 import pytest
 from sqlalchemy import inspect
 from sqlalchemy.orm import Session
+from theatrum.catalog.tables import Base
 
 from hub.home import Home
 from hub.signin import Person
 from services.catalog import store
 from services.catalog.errors import BadNameError, ImageGoneError, NoSuchImageError
-from services.catalog.models import Base
 from services.catalog.thumbnails import thumbnail
 from tests.slides import RGB_ODD, YCBCR, write_slide
 from tile_server.errors import UnreadableSlide

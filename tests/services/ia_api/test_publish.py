@@ -13,10 +13,10 @@ import pydicom
 import pytest
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
+from theatrum.catalog.tables import Image, Result
 
 from hub.home import Home
 from services.catalog import inbox, store
-from services.catalog.models import Image, Result
 from services.ia_api import publish
 from services.ia_api.apps import App, registered
 from services.ia_api.errors import IaApiError
@@ -121,7 +121,7 @@ def test_image_and_result_are_in_the_collection(
     with Session(engine) as session:
         (image,) = session.scalars(select(Image)).all()
         (result,) = session.scalars(select(Result)).all()
-        assert image.collection.name == "cases"
+        assert image.project.name == "cases"
         assert (image.geometry["width"], image.geometry["height"]) == (1000, 700)
         assert result.numbers == {"area": 2.0}
         (feature,) = result.marks["features"]

@@ -1,8 +1,7 @@
 """Alembic's entry: runs the migrations on the connection that it is given."""
 
 from alembic import context
-
-from services.catalog.models import Base
+from theatrum.catalog.tables import Base
 
 context.configure(
     connection=context.config.attributes["connection"],

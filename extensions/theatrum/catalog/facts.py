@@ -1,0 +1,65 @@
+"""What follows from other facts: digests, spacings, and the boxes around regions."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+
+# Any: whatever JSON holds
+def digest_of(value: Any) -> str:
+    """The SHA-256 of a JSON value, the same whatever order its keys come in."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def spacing_of(*lengths_mm: float | None) -> float | None:
+    """An image's spacing: the largest of its voxel's known lengths, in millimetres."""
+    return max((one for one in lengths_mm if one), default=None)
+
+
+def box_of(geometry: Mapping[str, Any], axes: Sequence[str]) -> dict[str, float]:
+    """The box around a geometry's coordinates, in the columns of its axes."""
+    points = list(_points(geometry.get("coordinates", [])))
+    box: dict[str, float] = {}
+    for place, axis in enumerate(axes):
+        along = [point[place] for point in points if len(point) > place]
+        if along and axis in ("x", "y", "z", "t"):
+            box |= {f"{axis}0": min(along), f"{axis}1": max(along)}
+    return box
+
+
+# Any: coordinates of GeoJSON, nested as deep as the kind of geometry says
+def _points(coordinates: Any) -> Iterator[Sequence[float]]:
+    if coordinates and isinstance(coordinates[0], int | float):
+        yield [float(one) for one in coordinates]
+        return
+    for inner in coordinates:
+        yield from _points(inner)
+
+
+def facts_of_view(view: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns of an image that follow from what the tile service says of it.
+
+    `view` is `tile_server.view.describe`'s; it measures in micrometres, the columns
+    are millimetres.
+    """
+    px_x, px_y = (
+        length / 1000 if length else None
+        for length in (view.get("mpp_x"), view.get("mpp_y"))
+    )
+    scan = view.get("affine_lps") is not None
+    channels = view.get("channels") or [{}]
+    return {
+        "format": "dicom" if scan else "wsi",
+        "modality": channels[0].get("name") if scan else "SM",
+        "n_levels": len(view.get("levels") or [1]),
+        "px_x": px_x,
+        "px_y": px_y,
+        "spacing": spacing_of(px_x, px_y),
+        "n_x": view.get("width"),
+        "n_y": view.get("height"),
+        "n_z": view.get("z"),
+    }

@@ -1,0 +1,1 @@
+"""Questions to the catalogue: a value that says what is asked, and its SQL."""
