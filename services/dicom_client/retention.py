@@ -14,6 +14,7 @@ from sqlalchemy import delete, or_, select
 from services.dicom_client.models import File, Job
 from services.dicom_client.opening import Service
 from services.dicom_client.settings import ServiceSettings
+from services.dicom_client.staging import Quota, Staging
 from services.dicom_client.states import ENDED
 
 _MANY = 200
@@ -26,6 +27,7 @@ def sweep(service: Service, settings: ServiceSettings) -> list[tuple[str, int]]:
     _forget_received(service, now - settings.received_days * 86_400)
     forgotten = _forget_jobs(service, now - settings.retention_days * 86_400)
     _remove_orphans(service)
+    Staging(service.folders.incoming, Quota()).sweep()
     return forgotten
 
 

@@ -10,6 +10,7 @@ stored is never overwritten.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import threading
@@ -99,8 +100,7 @@ class Staging:
         OSError
             It cannot be written.
         """
-        part = self.folder / f"{token_hex(16)}{_PART}"
-        handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        part, handle = self._new_part()
         try:
             with os.fdopen(handle, "wb") as file:
                 for piece in pieces:
@@ -110,9 +110,20 @@ class Staging:
                 if check is not None and not _fits(header, check):
                     raise Unreadable("mismatch")
                 os.fsync(file.fileno())
-            return self._place(part, header)
+                return self._place(part, header)
         finally:
             part.unlink(missing_ok=True)
+
+    def _new_part(self) -> tuple[Path, int]:
+        """A fresh file, locked as long as its writer has it open."""
+        while True:
+            part = self.folder / f"{token_hex(16)}{_PART}"
+            handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            if part.exists():
+                return part, handle
+            # Swept before it was locked.
+            os.close(handle)
 
     def path_of(self, header: Header) -> Path:
         """Where an instance is, or would be."""
@@ -130,14 +141,17 @@ class Staging:
         folder = self.folder / series_key(series)[:_DIGITS]
         yield from _arrivals(folder.glob("*.dcm"))
 
-    def sweep(self, older_s: float = 3600.0) -> int:
-        """Remove half-written files of processes that died; returns how many."""
+    def sweep(self) -> int:
+        """Remove half-written files of processes that died; returns how many.
+
+        Whoever still writes one holds its lock, on whatever machine.
+        """
         removed = 0
         for part in self.folder.glob(f"*{_PART}"):
-            with suppress(FileNotFoundError):
-                if time.time() - part.stat().st_mtime >= older_s:
-                    part.unlink()
-                    removed += 1
+            with suppress(FileNotFoundError, BlockingIOError), part.open("r+b") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                part.unlink()
+                removed += 1
         return removed
 
     def _place(self, part: Path, header: Header) -> Arrival:
