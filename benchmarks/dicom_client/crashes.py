@@ -1,111 +1,387 @@
 """Many series, each killed at every edge: one upload, one delivery, one confirmation.
 
-    python -m benchmarks.dicom_client.crashes --series 500
+    python -m benchmarks.dicom_client.crashes [--series 500] [--seconds 3000]
 
-A worker dies before and after every commit of every series (some 26 times each) while
-the server's faults change all the time. What nobody knows of an upload is looked up in
-the server's list, as an operator would. At the end everything is counted; the exit
-status is 1 where a number is wrong.
+Two workers are killed (SIGKILL) before and after every commit of every series, some 26
+times each, by `dying_worker`; in between they and the web server, which receives every
+fifth series by C-STORE from dcmtk's storescu, are killed from outside at random
+moments. All the time the segmentation server's double goes from one fault to the next,
+through all that it has. What waits for a person is decided as an operator would: an
+unknown upload is looked up in the server's list, what failed or was rejected is
+retried. At the end everything is counted; the exit status is 1 where a number is wrong.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import random
+import subprocess
 import sys
-import tempfile
+import threading
 import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tests.draw_server import DrawServer
-from tests.services.dicom_client.client_site import CANARIES, Site, patient_series
-from tests.services.dicom_client.test_recovery import PATIENT, crashing
+import psutil
 
+from benchmarks.dicom_client.watchman import guarded_folder
+from tests.dcmtk import free_port, storescu
+from tests.draw_server import DrawServer
+from tests.draw_server.scenario import Scenario
+from tests.services.dicom_client.client_site import (
+    CANARIES,
+    ROOT,
+    Site,
+    _environment,
+    patient_series,
+    write,
+)
+
+WORKERS = 2
+EDGES = (
+    *("deidentified", "packed", "uploading", "submitted", "processing", "ready"),
+    *("downloaded", "reidentified", "exported", "confirmed", "done"),
+)
 FAULTS: list[dict[str, Any]] = [
     {},
     {"health_503_n": 5},
     {"upload_500_n": 5},
+    {"upload_stall_n": 2},
     {"upload_reset_n": 2},
     {"upload_drop_n": 2},
+    {"upload_dup_token": False},
+    {"upload_limit_bytes": 100},
+    {"token_name": "task_id"},
+    {"token_expired": True, "refresh_way": "v1"},
+    {"token_expired": True, "refresh_way": "v2", "refresh_rotates": True},
+    {"token_expired": True, "refresh_fails": True},
+    {"ready_status": " Segmentation_Retrieved "},
     {"status_500_n": 10},
+    {"status_404": True},
+    {"status_failed": True},
+    {"status_stuck": True},
     {"download_500_n": 5},
     {"download_bad_checksum_n": 3},
+    {"download_no_checksum": True},
+    {"download_upper_checksum": True},
     {"download_truncated_n": 3},
+    {"download_html": True},
+    *(
+        {name: True}
+        for name in (
+            *("rt_wrong_series", "rt_foreign_sop", "rt_wrong_for", "rt_no_ref"),
+            *("rt_not_rtstruct", "rt_extra_roi", "rt_missing_roi", "rt_empty_roi"),
+            *("rt_duplicate_numbers", "rt_odd_points", "rt_outside"),
+        )
+    ),
+    {"rt_phi_injected": CANARIES[1]},
     {"confirm_500_n": 5},
     {"confirm_other_text_n": 5},
+    {"slow_ms": 50},
     {"rate_limit_429_after": 1},
 ]
+SETTINGS: dict[str, Any] = {
+    # Whoever dies at each edge dies more often in a row than anything in earnest.
+    "crashes": 100,
+    "attempts": 100,
+    "lost_after": 20,
+    "jobs_per_worker": 32,
+    "lease_s": 15.0,
+    "stable_s": 6.0,
+    "poll_s": [0.5, 1.0],
+    "breaker_failures": 1000,
+    "backoff_cap_s": 1.0,
+    "server_timeouts": {"timeout_s": 10.0, "upload_timeout_s": 5.0},
+}
 
 
 def main() -> int:
     """Run, count, tell."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--series", type=int, default=500)
-    parser.add_argument("--hours", type=float, default=4.0)
+    parser.add_argument("--seconds", type=float, default=3000.0, help="at most")
+    parser.add_argument("--seed", type=int, default=5)
     chosen = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        told = _run(Path(folder), chosen.series, chosen.hours * 3600)
+    with guarded_folder() as folder:
+        told = Run(folder, chosen.series, chosen.seed).result(chosen.seconds)
     print(json.dumps(told, indent=2))
     return 0 if told["right"] else 1
 
 
-def _run(folder: Path, count: int, limit_s: float) -> dict[str, Any]:
-    began = time.monotonic()
-    settings = {**PATIENT, "attempts": 100, "jobs_per_worker": 2}
-    with (
-        DrawServer(canaries=CANARIES) as server,
-        Site(folder, server, **settings) as site,
-    ):
-        server.script(polls=1)
-        site.serve()
-        site.set_up()
-        for number in range(count):
+class Run:
+    """One run, from the first series to the count."""
+
+    def __init__(self, folder: Path, count: int, seed: int) -> None:
+        self._folder, self._count = folder, count
+        self._random = random.Random(seed)  # noqa: S311 - moments, no secrets
+        self._notes = folder / "notes"
+        self._notes.mkdir()
+        self._asked_again: Counter[str] = Counter()
+        self._decided: Counter[str] = Counter()
+        self._found: set[str] = set()
+        """Series whose task a person looked up: no worker submitted them."""
+        self._kills: Counter[str] = Counter()
+        self._dropped = [number for number in range(count) if number % 5]
+        self._port = free_port()
+        self._serve: Any = None
+        self._web = threading.RLock()
+        """Held by whoever needs the web server, or kills it."""
+
+    def result(self, limit_s: float) -> dict[str, Any]:
+        """All series through; then what was counted."""
+        began = time.monotonic()
+        settings = dict(SETTINGS)
+        times = settings.pop("server_timeouts")
+        with DrawServer(canaries=CANARIES) as server:
+            settings["server"] = {
+                "base_url": server.url,
+                "client_id": "theatrum-test",
+                **times,
+            }
+            settings["scp"] = {"port": self._port, "bind": "127.0.0.1"}
+            with Site(self._folder, server) as site:
+                site.configure(**settings)
+                self._serve = site.serve()
+                site.set_up()
+                self._drop(site)
+                workers = [self._worker(site, number) for number in range(WORKERS)]
+                sending = threading.Thread(target=self._send, args=(site,), daemon=True)
+                sending.start()
+                # A look at the folders has to come to its end once.
+                while sum(self._states(site).values()) < len(self._dropped):
+                    time.sleep(0.2)
+                turn, next_kill, next_web = 0, 0.0, 0.0
+                while time.monotonic() < began + limit_s:
+                    turn += 1
+                    self._switch(server, FAULTS[turn % len(FAULTS)])
+                    time.sleep(1.0)
+                    now = time.monotonic()
+                    if now > next_kill:
+                        next_kill = now + self._random.uniform(1.0, 5.0)
+                        self._kill_a_child(self._random.choice(workers))
+                    if now > next_web:
+                        next_web = now + self._random.uniform(20.0, 60.0)
+                        with self._web:
+                            self._kill_web(site)
+                    if self._is_done(site):
+                        break
+                    if not turn % 10:
+                        self._tell(site, began)
+                sending.join(1)
+                return self._counted(site, began)
+
+    def _worker(self, site: Site, number: int) -> subprocess.Popen[bytes]:
+        log = (site.logs / f"dying-{number}.log").open("wb")
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "benchmarks.dicom_client.dying_worker"),
+                *(str(site.home), str(self._notes)),
+            ],
+            cwd=ROOT,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=_environment(),
+            start_new_session=True,
+        )
+        log.close()
+        site._processes.append(process)
+        return process
+
+    def _drop(self, site: Site) -> None:
+        """Four of five series lie in the watched folder."""
+        for number in self._dropped:
             site.drop(patient_series(), f"case-{number}")
-        notes = folder / "notes"
-        notes.mkdir()
-        crashing(site, notes)
-        turn = 0
-        while not _done(site, count) and time.monotonic() < began + limit_s:
-            turn += 1
-            server.script(**{**_calm(), **FAULTS[turn % len(FAULTS)]})
-            time.sleep(2.0)
-        tasks = list(server.tasks.values())
-        logs = site.log_text()
-        figures = {
-            "series": count,
-            "seconds": round(time.monotonic() - began),
-            "crashes": len(list(notes.iterdir())),
-            "done": site.ask("GET", "statistics")["states"]["done"],
-            "uploads": sum(task.uploads for task in tasks),
-            "confirmations": sum(task.confirmed for task in tasks),
+
+    def _send(self, site: Site) -> None:
+        """Every fifth comes from a scanner, which repeats what broke off.
+
+        The receiver is killed in the middle of every third of these.
+        """
+        left = sorted(set(range(self._count)) - set(self._dropped))
+        moments = random.Random(6)  # noqa: S311 - moments, no secrets
+        with ThreadPoolExecutor(1) as pool:
+            for at, number in enumerate(left):
+                folder = self._folder / "scanner" / str(number)
+                files = write(patient_series(), folder)
+                if at % 3 == 0:
+                    with self._web:
+                        sent = pool.submit(storescu, self._port, files=files)
+                        time.sleep(moments.uniform(0.02, 0.15))
+                        self._kill_web(site)
+                        self._kills["broken associations"] += (
+                            sent.result().returncode != 0
+                        )
+                while storescu(self._port, "-to", "5", files=files).returncode:
+                    time.sleep(0.2)
+
+    def _kill_web(self, site: Site) -> None:
+        site.kill(self._serve)
+        self._kills["web server"] += 1
+        self._serve = site.serve()
+
+    def _kill_a_child(self, worker: subprocess.Popen[bytes]) -> None:
+        for child in psutil.Process(worker.pid).children():
+            child.kill()
+            self._kills["worker"] += 1
+
+    def _switch(self, server: DrawServer, fault: dict[str, Any]) -> None:
+        server.script(**{**asdict(Scenario(polls=1)), **fault})
+
+    def _is_done(self, site: Site) -> bool:
+        """Whether all is done; decides what waits for a person."""
+        with self._web:
+            listed = site.ask("GET", "series?attention=true&limit=500")["series"]
+            for one in listed:
+                self._decide(site, one)
+        return self._states(site).get("done", 0) >= self._count
+
+    def _decide(self, site: Site, one: dict[str, Any]) -> None:
+        way, body = "retry", None
+        if one["stopped"] == "upload-unknown":
+            token = self._token(site, one["id"])
+            way, body = "upload", {"token": token}
+            if token is not None:
+                self._found.add(one["id"])
+        elif one["stopped"] == "token":
+            tokens = {
+                "access": site.server.access_token,
+                "refresh": site.server.refresh_token,
+            }
+            site.ask("PUT", "tokens", json=tokens)
+            self._decided["token"] += 1
+            return
+        elif one["state"] == "rejected":
+            token = self._token(site, one["id"])
+            if token is not None:
+                # A good one next time: the double draws it anew.
+                site.server.tasks[token].result = None
+        elif one["state"] in {"server_failed", "lost"}:
+            self._asked_again[one["id"]] += 1
+        answer = site.call("POST", f"series/{one['id']}/{way}", json=body)
+        if answer.is_success:
+            self._decided[str(one["stopped"] or one["state"])] += 1
+        elif one["state"] in {"server_failed", "lost"}:
+            self._asked_again[one["id"]] -= 1
+
+    def _token(self, site: Site, job_id: str) -> str | None:
+        sha256 = site.detail(job_id)["package_sha256"]
+        for task in list(site.server.tasks.values()):
+            if task.sha256 == sha256:
+                return task.token
+        return None
+
+    def _states(self, site: Site) -> dict[str, int]:
+        with self._web:
+            states: dict[str, int] = site.ask("GET", "statistics")["states"]
+        return {state: count for state, count in states.items() if count}
+
+    def _tell(self, site: Site, began: float) -> None:
+        told = (
+            f"{time.monotonic() - began:5.0f} s  {len(list(self._notes.iterdir()))} "
+            f"edges  {dict(self._kills)}  {self._states(site)}"
+        )
+        print(told, file=sys.stderr, flush=True)
+
+    # The count.
+
+    def _counted(self, site: Site, began: float) -> dict[str, Any]:
+        seconds = round(time.monotonic() - began)
+        jobs = self._all_jobs(site)
+        uploads: Counter[str] = Counter()
+        confirmations: Counter[str] = Counter()
+        for task in site.server.tasks.values():
+            uploads[task.sha256] += task.uploads
+            confirmations[task.sha256] += task.confirmed
+        wrong: Counter[str] = Counter()
+        for job in jobs:
+            detail = site.detail(job["id"])
+            again = self._asked_again[job["id"]]
+            sha256 = detail["package_sha256"]
+            kinds = Counter(entry["kind"] for entry in detail["timeline"])
+            wrong["not done"] += job["state"] != "done"
+            wrong["uploads"] += uploads[sha256] != 1 + again
+            wrong["confirmations"] += confirmations[sha256] != 1
+            wrong["deliveries"] += any(
+                one["delivered"] is None for one in detail["deliveries"]
+            )
+            for kind in ("exported", "confirmed", "done"):
+                wrong[f"{kind} more than once"] += kinds[kind] != 1
+            wrong["edges without a crash"] += sum(
+                not (self._notes / f"{job['id']}-{edge}-{moment}").exists()
+                for edge in EDGES
+                for moment in ("before", "after")
+                if edge != "submitted" or job["id"] not in self._found
+            )
+        wrong["series"] += len(jobs) != self._count
+        wrong["packages at the server"] += len(uploads) != self._count
+        wrong["delivered to the folder"] += len(site.results()) != self._count
+        wrong["delivered beside the images"] += len(site.beside()) != len(self._dropped)
+        wrong["left over"] += self._left_over(site)
+        wrong["names in packages"] += len(site.server.leaks)
+        wrong["names in logs"] += sum(one in site.log_text() for one in CANARIES)
+        wrong["names in addresses and file names"] += self._names(site)
+        wrong["breaks in the audit log"] += not site.ask("GET", "audit/check")["whole"]
+        edges = len(list(self._notes.iterdir()))
+        return {
+            "right": not any(wrong.values()),
+            "wrong": {name: count for name, count in wrong.items() if count},
+            "series": len(jobs),
+            "seconds": seconds,
+            "crashes_at_an_edge": edges,
+            "workers_killed": self._deaths(site),
+            "killed_from_outside": dict(self._kills),
+            "uploads": sum(uploads.values()),
+            "of_these_asked_for_by_a_person": sum(self._asked_again.values()),
+            "confirmations": sum(confirmations.values()),
             "delivered": len(site.results()),
             "beside_images": len(site.beside()),
-            "leaks": len(server.leaks),
-            "canaries_in_logs": sum(canary in logs for canary in CANARIES),
+            "decided_by_a_person": dict(self._decided),
+            "requests_at_the_server": len(site.server.log),
         }
-    once = ("done", "uploads", "confirmations", "delivered", "beside_images")
-    none = ("leaks", "canaries_in_logs")
-    right = all(figures[name] == count for name in once)
-    return {**figures, "right": right and not any(figures[name] for name in none)}
 
+    def _all_jobs(self, site: Site) -> list[dict[str, Any]]:
+        """Every series but those that came again: nothing may be lost, nor doubled."""
+        found: list[dict[str, Any]] = []
+        before = ""
+        while True:
+            page = site.ask("GET", f"series?limit=500{before}")
+            found += page["series"]
+            if page["next"] is None or not page["series"]:
+                return found
+            before = f"&before={page['next']!r}"
 
-def _calm() -> dict[str, Any]:
-    names = {name for fault in FAULTS for name in fault}
-    return dict.fromkeys(names, 0)
+    def _deaths(self, site: Site) -> int:
+        """Workers that began, less those that live."""
+        return site.log_text().count('"a worker is ready"') - WORKERS
 
+    def _left_over(self, site: Site) -> int:
+        """Files that nobody needs any more."""
+        phi = site.home / "phi" / "dicom_client"
+        left = [
+            path
+            for path in (phi / "jobs").rglob("*")
+            if path.is_file()
+            and path.parent.name != "finished"
+            and path.relative_to(phi / "jobs").parts[1:] != ("package", "mapping")
+        ]
+        left += list(phi.rglob("*.part"))
+        left += [path for path in site.delivered.iterdir() if path.suffix != ".dcm"]
+        left += [path for path in site.watched.rglob(".*") if path.is_file()]
+        left += list(site.watched.rglob("*.part"))
+        for path in left[:10]:
+            print("left over:", path.relative_to(self._folder), file=sys.stderr)
+        return len(left)
 
-def _done(site: Site, count: int) -> bool:
-    """Whether all is done; helps on what waits for a person."""
-    for one in site.ask("GET", "series?attention=true&limit=500")["series"]:
-        if one["stopped"] == "upload-unknown":
-            sha256 = site.detail(one["id"])["package_sha256"]
-            known = [t.token for t in site.server.tasks.values() if t.sha256 == sha256]
-            decision = {"token": known[0] if known else None}
-            site.call("POST", f"series/{one['id']}/upload", json=decision)
-        elif one["stopped"]:
-            site.call("POST", f"series/{one['id']}/retry")
-    return bool(site.ask("GET", "statistics")["states"]["done"] == count)
+    def _names(self, site: Site) -> int:
+        """Canaries in what we call: addresses at the server, files of our own."""
+        names = [one.path for one in site.server.log]
+        names += [str(path.relative_to(site.home)) for path in site.home.rglob("*")]
+        names += [path.name for path in (*site.results(), *site.beside())]
+        return sum(canary in name for canary in CANARIES for name in names)
 
 
 if __name__ == "__main__":
