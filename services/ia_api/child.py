@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 
@@ -62,7 +65,8 @@ def analyse(
     seconds = max(_LEAST_SECONDS, 10 * resources.seconds)
     # Twice, because authors measure an average slide.
     memory = 2 * resources.memory_bytes + _MEMORY_BESIDES
-    limited = bool(resources.memory_bytes)
+    memory = memory if resources.memory_bytes else _most_memory()
+    checked = 0.0
     end = time.monotonic() + seconds
     try:
         while True:
@@ -77,10 +81,14 @@ def analyse(
                 if said.kind == "failed":
                     raise _error_of(said)
                 progress(said.fraction)
+            if time.monotonic() - checked < POLL_S:
+                # A node may tell its progress a thousand times a second.
+                continue
+            checked = time.monotonic()
             check()
-            if time.monotonic() > end:
+            if checked > end:
                 raise AnalysisCrashed("time-limit")
-            if limited and _memory_of(process) > memory:
+            if _memory_of(process) > memory:
                 raise AnalysisCrashed("memory")
     except BaseException:
         try:
@@ -92,20 +100,37 @@ def analyse(
             process.join(PATIENCE_S)
         raise
     finally:
-        if process.is_alive():
-            process.join(POLL_S)
-        if process.is_alive():
-            process.kill()
-            process.join()
+        _end(process)
         ours.close()
         process.close()
 
 
+def _end(process: BaseProcess) -> None:
+    """End an analysis, and whatever its node began and left behind."""
+    if process.pid is not None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    # Killed before it had a group of its own.
+    process.kill()
+    process.join()
+
+
+def _most_memory() -> int:
+    """For a node that says nothing: this machine has to go on."""
+    return int(psutil.virtual_memory().total) // 2
+
+
 def _memory_of(process: BaseProcess) -> int:
+    """What the analysis takes, with the processes that its node began."""
     try:
-        return int(psutil.Process(process.pid).memory_info().rss)
+        first = psutil.Process(process.pid)
+        taken = int(first.memory_info().rss)
+        for one in first.children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                taken += int(one.memory_info().rss)
     except psutil.NoSuchProcess:
         return 0
+    return taken
 
 
 def _error_of(said: Said) -> IaApiError:

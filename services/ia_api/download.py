@@ -22,7 +22,7 @@ from pathlib import Path
 
 import httpx
 
-from services.ia_api.errors import DiskFull, TooManyBytes, Transient
+from services.ia_api.errors import DiskFull, TooManyBytes, Transient, is_disk_full
 from services.ia_api.filenames import safe_name, unused_name
 from services.ia_api.multipart import file_name_of, is_multipart, parts
 from services.ia_api.pathology_server import PathologyServer
@@ -235,7 +235,7 @@ class _Keeper:
                 _sync(file.fileno())
                 size = file.tell()
         except OSError as err:
-            if err.errno in {28, 122}:  # ENOSPC, EDQUOT
+            if is_disk_full(err):
                 raise DiskFull("the disk is full; the slide is fetched later") from err
             raise
         staging.replace(self._folder / name)

@@ -122,6 +122,21 @@ class _Stored(_Model):
     input: StoredResult
 
 
+class _Content(_Model):
+    """What a person may have changed; the rest of a result is written back as it is."""
+
+    context: dict[str, Any] | None = None
+    result: dict[str, Any]
+
+
+class _ModifiedResult(StoredResult):
+    content: _Content = Field(alias="data")
+
+
+class _Modified(_Model):
+    input: _ModifiedResult
+
+
 class _Common(_Model):
     action: Action | None = None
     applicationId: Name  # noqa: N815
@@ -144,7 +159,7 @@ class Invocation(BaseModel):
     context: dict[str, Any]
     cancellation_token: str | None
     input: dict[str, Any] | None
-    """As it was sent: for `create` what the user marked, else the stored result."""
+    """For `create` what the user marked; else the stored result, as it was sent."""
     image_info: dict[str, Any] | None
 
 
@@ -167,13 +182,15 @@ def parse(body: bytes, limits: Limits, *, notification: bool = False) -> Invocat
     action = common.action or ("newImageFiles" if notification else None)
     if action is None:
         raise BadInvocation(f"action is missing: {', '.join(ACTIONS)} are known")
+    given = said.get("input")
     if action == "create":
-        _read(CreateInput, said)
-    elif action in {"modify", "delete"}:
+        given = _marked(_read(CreateInput, said))
+    elif action == "modify":
+        _read(_Modified, said)
+    elif action == "delete":
         _read(_Stored, said)
     elif action == "newImageFiles" and not isinstance(said.get("imageInfo"), dict):
         raise BadInvocation("imageInfo: an object is needed")
-    given = said.get("input")
     return Invocation(
         action=action,
         application_id=common.applicationId,
@@ -186,6 +203,14 @@ def parse(body: bytes, limits: Limits, *, notification: bool = False) -> Invocat
         input=given if isinstance(given, dict) else None,
         image_info=said["imageInfo"] if action == "newImageFiles" else None,
     )
+
+
+def _marked(checked: CreateInput) -> dict[str, Any]:
+    """The input as it is kept: what it is known to hold, and nothing besides."""
+    kept = checked.input.model_dump(exclude_unset=True)
+    if isinstance(checked.input, _WholeSlide) and checked.input.content:
+        del kept["content"]
+    return kept
 
 
 def _json(body: bytes) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import numpy as np
 from pydantic import TypeAdapter
 from theatrum.node import Labels, Marks, Node, Number, Outputs, Polygon
 
+from services.ia_api.errors import BadInvocation
 from services.ia_api.results import (
     GALLERY_TAGS,
     PATCHES,
@@ -30,6 +31,9 @@ from services.ia_api.slide_info import SlideInfo
 
 _COLOURS = ("#0B6E99", "#C0392B", "#1E8449", "#7D3C98", "#B9770E")
 _MOST_POINTS_PER_CLASS = 2_000
+_MOST_UNSHOWN = 5_000_000
+"""Marks beyond a gallery that are counted: what a stored result says is only believed
+so far, because the numbers are made anew while a person waits."""
 _ADAPTER: TypeAdapter[Answer] = TypeAdapter(Answer)
 
 
@@ -95,18 +99,21 @@ def marks_of(
 
     Of marks beyond the gallery's size only the class is known: they lie at the origin.
     """
-    rest = [
-        index
-        for index, count in enumerate(unshown[: len(tags)])
-        for _ in range(max(0, int(count)))
-    ]
-    points = [*(patch.centre for patch in patches), *((0.0, 0.0) for _ in rest)]
-    keys = [*(patch.sort_key for patch in patches), *(0.0 for _ in rest)]
+    counts = [max(0, int(count)) for count in unshown[: len(tags)]]
+    if sum(counts) > _MOST_UNSHOWN:
+        raise BadInvocation("the result says that it has more marks than any can have")
+    rest = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
+    points = np.zeros((len(patches) + len(rest), 2))
+    points[: len(patches)] = [patch.centre for patch in patches] or np.zeros((0, 2))
+    keys = np.zeros(len(points))
+    keys[: len(patches)] = [patch.sort_key for patch in patches]
     return Marks(
-        points=np.asarray(points, dtype=np.float64).reshape(-1, 2),
-        classes=np.asarray([*(patch.tag for patch in patches), *rest], dtype=np.int64),
+        points=points,
+        classes=np.concatenate(
+            [np.asarray([patch.tag for patch in patches], dtype=np.int64), rest]
+        ),
         class_names=tuple(tags),
-        scores=np.asarray(keys, dtype=np.float64),
+        scores=keys,
     )
 
 

@@ -320,8 +320,8 @@ def graphics(stored: Mapping[str, Any]) -> list[Json]:
 def pressed(stored: Mapping[str, Any]) -> str | None:
     """The id of the button that was pressed; None for an edit of another kind."""
     content = _content(stored)
-    actions = content.get("actions") if isinstance(content, dict) else None
-    for action in actions or []:
+    actions = _listed(content, "actions") if isinstance(content, dict) else []
+    for action in actions:
         if isinstance(action, dict) and action.get("state") == 1:
             return str(action.get("id"))
     return None
@@ -338,9 +338,9 @@ def sorted_patches(
     content = _content(stored)
     if not isinstance(content, dict) or _kind(stored) != "patchCollection":
         return None
-    tags = [str(tag) for tag in content.get("tags") or []]
+    tags = [str(tag) for tag in _listed(content, "tags")]
     patches = []
-    for one in content.get("patches") or []:
+    for one in _listed(content, "patches"):
         try:
             (centre,) = level0([one["position"]], width)
             tag, key = int(one["tag"]), float(one.get("sortKeyValue") or 0.0)
@@ -358,8 +358,9 @@ def with_numbers(
     """A stored result as it was edited, with new numbers and all buttons released."""
     edited = copy.deepcopy(dict(stored))
     edited["displayResult"] = _short(text)
+    before = edited.get("displayProperties")
     edited["displayProperties"] = {
-        **(edited.get("displayProperties") or {}),
+        **(before if isinstance(before, dict) else {}),
         **{_short(name): _short(value) for name, value in properties.items()},
     }
     return released(edited)
@@ -370,7 +371,7 @@ def released(stored: Mapping[str, Any]) -> Json:
     edited = copy.deepcopy(dict(stored))
     content = _content(edited)
     if isinstance(content, dict):
-        for action in content.get("actions") or []:
+        for action in _listed(content, "actions"):
             if isinstance(action, dict):
                 action["state"] = 0
     return edited
@@ -381,6 +382,14 @@ def is_final(stored: Mapping[str, Any]) -> bool:
     context = (stored.get("data") or {}).get("context") or {}
     phase = context.get("phase") if isinstance(context, dict) else None
     return phase not in {"queued", "running", "failed", "cancelled"}
+
+
+def _listed(content: Mapping[str, Any], name: str) -> list[Any]:
+    """A list of a stored result; BadInvocation where it is something else."""
+    found = content.get(name) or []
+    if not isinstance(found, list):
+        raise BadInvocation(f"{name} of the result is no list")
+    return found
 
 
 def _result_of(stored: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -58,6 +58,12 @@ class NotWanted(IaApiError):
     code = "rules"
 
 
+class NoSuchAppHere(Transient):
+    """The app is not in this worker's settings; another worker may have it."""
+
+    code = "no-app"
+
+
 class ResultDeleted(IaApiError):
     """A person deleted the result of this job."""
 
@@ -92,7 +98,7 @@ class Run:
         self._told = (time.monotonic(), job.progress)
         app = bench.here.apps.get(job.app)
         if app is None:
-            raise Permanent("this worker does not have the app of the job")
+            raise NoSuchAppHere("this worker does not have the app of the job")
         self._app: App = app
 
     @property

@@ -16,10 +16,12 @@ from dbos import DBOS
 from services.ia_api.child import AnalysisCrashed, AnalysisFailed
 from services.ia_api.errors import (
     Conflict,
+    DiskFull,
     IaApiError,
     NoSuchJob,
     Transient,
     Unauthorized,
+    is_disk_full,
 )
 from services.ia_api.states import CHECKPOINTS, State
 from services.ia_api.steps import Bench, NotWanted, ResultDeleted, Run, Stopping
@@ -102,7 +104,10 @@ def _guarded(step: Callable[[], None], errors: list[IaApiError]) -> str:
     except IaApiError as err:
         errors.append(err)
         return "failed"
-    except Exception:
+    except Exception as err:
+        if isinstance(err, OSError) and is_disk_full(err):
+            errors.append(DiskFull("the disk is full; the job goes on later"))
+            return "failed"
         # Of somebody's library: what it says can hold anything, and DBOS would keep it.
         log.exception("a step failed")
         errors.append(AnalysisCrashed("internal"))

@@ -5,8 +5,13 @@ Copied into the home of a site; each run writes one line down.
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
+import subprocess
+import sys
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,6 +93,10 @@ def _pressed(marks: Marks, numbers: Numbers) -> Numbers:
     return _count(marks, numbers)
 
 
+def _runs(notes: Path, image: Image) -> list[str]:
+    return (notes / f"runs-{image.width}").read_text().splitlines()
+
+
 def _obey(notes: Path, image: Image, context: Context) -> None:
     pixel = np.asarray(image.region(0, 0, 1, 1))
     with (notes / f"runs-{image.width}").open("a") as runs:
@@ -101,6 +110,17 @@ def _obey(notes: Path, image: Image, context: Context) -> None:
         raise RuntimeError("PHI-" + "MESSAGE of a node")
     if asked == "die":
         os._exit(9)
+    if asked == "say":
+        # In two parts as well.
+        print("PHI-" + "PRINTED")
+        print("PHI-" + "PRINTED", file=sys.stderr)
+        logging.getLogger("node").warning("PHI-%s", "LOGGED")
+        warnings.warn("PHI-" + "WARNED", stacklevel=1)
+    if asked == "leave":
+        left = subprocess.Popen(["sleep", "600"])
+        (notes / f"left-{image.width}").write_text(str(left.pid))
+    if asked == "full" and len(_runs(notes, image)) < 2:
+        raise OSError(errno.ENOSPC, "no space")
     if asked == "chatter":
         for step in range(500):
             context.progress(step / 500, "working")
