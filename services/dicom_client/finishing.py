@@ -13,6 +13,7 @@ files.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -36,6 +37,7 @@ from services.dicom_client import roi_properties
 from services.dicom_client.generation import add_generated, drawn_rois
 from services.dicom_client.local_engine import Output, output_of
 from services.dicom_client.result_checks import (
+    Array,
     Finding,
     Severity,
     after_reidentification,
@@ -47,6 +49,12 @@ from services.dicom_client.result_checks import (
 from services.dicom_client.segmentation import segmentation
 from services.dicom_client.templates import Template, short_label
 
+log = logging.getLogger("theatrum.dicom_client")
+
+_ODD_VALUES = (
+    *(ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError),
+    StructureError,
+)
 QUARANTINE = "quarantine"
 MADE_BY_SOFTWARE = "AI generated"
 
@@ -101,6 +109,37 @@ def finish(
     dataset = opened(source)
     if isinstance(dataset, Finding):
         return _rejected(source, quarantined, [dataset])
+    try:
+        return _finish(
+            source,
+            quarantined,
+            dataset,
+            mapping,
+            headers,
+            template,
+            folder=folder,
+            made_at=made_at,
+            verified=verified,
+        )
+    except _ODD_VALUES as err:
+        # Strangers' values can be of any kind at any place; no try would help.
+        log.warning("a result cannot be read", extra={"code": type(err).__name__})
+        text = f"the result holds values that cannot be read ({type(err).__name__})"
+        return _rejected(source, quarantined, [Finding(1, Severity.REJECT, text)])
+
+
+def _finish(
+    source: Path,
+    quarantined: Path,
+    dataset: Dataset,
+    mapping: Mapping,
+    headers: Sequence[Dataset],
+    template: Template,
+    *,
+    folder: Path,
+    made_at: datetime,
+    verified: bool,
+) -> Finished:
     whole = True
     try:
         geometry = series_geometry(headers)
@@ -118,9 +157,12 @@ def finish(
         series_instance_uid=_pseudonym(mapping, str(headers[0].SeriesInstanceUID)),
         wanted=template.wanted or _names(dataset),
         verified=verified,
+        places=_places(headers, mapping),
     )
     if stops(findings):
         return _rejected(source, quarantined, findings)
+    # What a server's software keeps for itself is none of the patient's record.
+    dataset.remove_private_tags()
     try:
         done = reidentify(dataset, mapping)
     except ReidentificationError as err:
@@ -189,6 +231,16 @@ def _as_sent(geometry: SeriesGeometry, mapping: Mapping) -> SeriesGeometry:
             geometry.frame_of_reference_uid, geometry.frame_of_reference_uid
         ),
     )
+
+
+def _places(headers: Sequence[Dataset], mapping: Mapping) -> dict[str, Array]:
+    """Where each image lies, by the pseudonym of its SOP Instance UID."""
+    given_out = {original: uid for uid, original in mapping.uids.items()}
+    return {
+        given_out.get(uid, uid): np.array([float(p) for p in one.ImagePositionPatient])
+        for one in headers
+        if (uid := str(one.SOPInstanceUID))
+    }
 
 
 def _pseudonym(mapping: Mapping, original: str) -> str:

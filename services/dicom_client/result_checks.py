@@ -18,6 +18,7 @@ from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pydicom
 from pydicom import Dataset
 from pydicom.errors import InvalidDicomError
@@ -25,9 +26,13 @@ from pydicom.uid import RTStructureSetStorage
 from theatrum.deidentify import Mapping
 from theatrum.structures import SeriesGeometry
 
+Array = npt.NDArray[np.float64]
+
 RESULT_BYTES = 512 << 20
 TPS_NAME_LENGTH = 16
 IOD_TIMEOUT_S = 60.0
+ON_IMAGE = 0.1
+"""A contour lies on an image up to this part of the step between images."""
 
 
 class Severity(StrEnum):
@@ -71,12 +76,14 @@ def before_reidentification(
     series_instance_uid: str,
     wanted: Sequence[str],
     verified: bool,
+    places: MappingType[str, Array] | None = None,
 ) -> list[Finding]:
     """Checks 2 to 9 on a result as it came.
 
     `geometry` and `series_instance_uid` are those of the de-identified images that
     were sent, `wanted` the names that were asked for, and `verified` whether the
-    server named a checksum.
+    server named a checksum. `places` says where each image lies (its Image Position
+    Patient by its SOP Instance UID as sent); without it the geometry's grid counts.
     """
     findings: list[Finding] = []
     if not verified:
@@ -86,7 +93,7 @@ def before_reidentification(
     findings += _references(dataset, mapping, geometry, series_instance_uid)
     findings += _sequences(dataset)
     findings += _names(dataset, wanted)
-    findings += _contours(dataset, geometry)
+    findings += _contours(dataset, _Stack.of(geometry, places))
     findings += _identifiers(dataset, mapping)
     return findings
 
@@ -185,7 +192,10 @@ def _sequences(dataset: Dataset) -> Iterator[Finding]:
         one.get("ReferencedROINumber")
         for one in dataset.get("RTROIObservationsSequence") or []
     ]
-    if None in numbers or len(set(numbers)) != len(numbers):
+    if not numbers:
+        # A file that was cut off before them reads as one that has none.
+        yield Finding(6, Severity.REJECT, "the result holds no structure")
+    elif any(None in one or len(set(one)) != len(one) for one in (numbers, drawn)):
         yield Finding(6, Severity.REJECT, "a structure's number stands twice")
     elif set(drawn) - set(numbers) or set(observed) - set(numbers):
         yield Finding(6, Severity.REJECT, "contours belong to a structure that is not")
@@ -202,6 +212,10 @@ def _names(dataset: Dataset, wanted: Sequence[str]) -> Iterator[Finding]:
         str(one.get("ROIName", "")): drawn.get(one.get("ROINumber"), False)
         for one in dataset.get("StructureSetROISequence") or []
     }
+    if wanted and found and not set(wanted) & set(found):
+        yield Finding(
+            7, Severity.REJECT, "nothing that was asked for is in it: another's result"
+        )
     for what, names in (
         ("was not asked for", sorted(set(found) - set(wanted))),
         ("is missing", [name for name in wanted if name not in found]),
@@ -211,7 +225,55 @@ def _names(dataset: Dataset, wanted: Sequence[str]) -> Iterator[Finding]:
             yield Finding(7, Severity.WARNING, f"{name} {what}")
 
 
-def _contours(dataset: Dataset, geometry: SeriesGeometry) -> Iterator[Finding]:
+@dataclass(frozen=True)
+class _Stack:
+    """Where the images of a series lie, each by its own position and not by a grid."""
+
+    axes: Array
+    """Rows: unit vectors along a row, down a column and along the normal."""
+    spacing_mm: tuple[float, float]
+    size: tuple[int, int]
+    """Columns and rows."""
+    places: MappingType[str, Array]
+    tolerance_mm: float
+    """How far a contour may lie beside its image, along the normal."""
+
+    @classmethod
+    def of(
+        cls, geometry: SeriesGeometry, places: MappingType[str, Array] | None
+    ) -> _Stack:
+        across, down, step = geometry.affine_lps[:3, :3].T
+        columns_mm, rows_mm, _ = geometry.spacing_mm
+        normal = np.cross(across, down) / (columns_mm * rows_mm)
+        if places is None:
+            origin = geometry.affine_lps[:3, 3]
+            uids = geometry.sop_instance_uids
+            places = {uid: origin + at * step for at, uid in enumerate(uids)}
+        return cls(
+            np.array([across / columns_mm, down / rows_mm, normal]),
+            (columns_mm, rows_mm),
+            geometry.size[:2],
+            places,
+            ON_IMAGE * abs(float(step @ normal)),
+        )
+
+    def depth_of(self, points: Array) -> Array:
+        """Along the normal, in millimetres."""
+        depths: Array = points @ self.axes[2]
+        return depths
+
+    def is_within(self, points: Array, place: Array) -> bool:
+        """Whether points lie on the image at `place`, or a pixel beside it."""
+        within = (points - place) @ self.axes[:2].T / self.spacing_mm
+        columns, rows = self.size
+        return bool(
+            within.min() >= -1
+            and within[:, 0].max() <= columns
+            and within[:, 1].max() <= rows
+        )
+
+
+def _contours(dataset: Dataset, stack: _Stack) -> Iterator[Finding]:
     names = {
         one.get("ROINumber"): str(one.get("ROIName", ""))
         for one in dataset.get("StructureSetROISequence") or []
@@ -221,45 +283,61 @@ def _contours(dataset: Dataset, geometry: SeriesGeometry) -> Iterator[Finding]:
         faults = {
             fault
             for contour in item.get("ContourSequence") or []
-            for fault in _contour_faults(contour, geometry)
+            for fault in _contour_faults(contour, stack)
         }
         for severity, text in sorted(faults):
             yield Finding(8, Severity(severity), f"{name}: {text}")
 
 
-def _contour_faults(
-    contour: Dataset, geometry: SeriesGeometry
-) -> Iterator[tuple[str, str]]:
+def _contour_faults(contour: Dataset, stack: _Stack) -> Iterator[tuple[str, str]]:
     try:
         values = np.array([float(one) for one in contour.get("ContourData") or []])
+        number = int(contour.get("NumberOfContourPoints", -1))
     except (TypeError, ValueError):
         yield Severity.REJECT, "a contour holds something else than numbers"
         return
-    number = contour.get("NumberOfContourPoints")
-    if len(values) % 3 or number is None or len(values) != 3 * int(number):
+    if len(values) % 3 or len(values) != 3 * number:
         yield Severity.REJECT, "a contour has another number of points than it says"
         return
     if not np.isfinite(values).all():
         yield Severity.REJECT, "a contour holds something else than numbers"
         return
-    if str(contour.get("ContourGeometricType", "")) == "POINT":
-        return
-    if len(values) < 9:
+    kind = str(contour.get("ContourGeometricType", ""))
+    if kind != "POINT" and len(values) < 9:
         yield Severity.REJECT, "a contour has fewer than three points"
+    elif len(values):
+        yield from _place_faults(contour, values.reshape(-1, 3), stack)
+        if kind not in {"POINT", "CLOSED_PLANAR"}:
+            yield Severity.WARNING, "a contour is not closed"
+
+
+def _place_faults(
+    contour: Dataset, points: Array, stack: _Stack
+) -> Iterator[tuple[str, str]]:
+    """Whether a contour lies flat, on an image, and on the one that it names."""
+    depths = stack.depth_of(points)
+    if np.ptp(depths) > stack.tolerance_mm:
+        yield Severity.REJECT, "a contour does not lie in a plane of the images"
         return
-    voxels = geometry.to_voxels(values.reshape(-1, 3))
-    columns, rows, slices = geometry.size
-    z = voxels[:, 2]
-    nearest = np.rint(np.median(z))
-    if not 0 <= nearest < slices:
+    depth = float(np.median(depths))
+    beside = {
+        uid: abs(depth - float(stack.depth_of(place)))
+        for uid, place in stack.places.items()
+    }
+    nearest = min(beside, key=lambda uid: beside[uid])
+    named = {
+        str(one.get("ReferencedSOPInstanceUID", ""))
+        for one in contour.get("ContourImageSequence") or []
+    } & beside.keys()
+    ends = [float(stack.depth_of(place)) for place in stack.places.values()]
+    # Turned over, or moved: what was drawn on one image lies on another.
+    if named and min(beside[uid] for uid in named) > stack.tolerance_mm:
+        yield Severity.REJECT, "a contour lies on another image than it names"
+    elif not min(ends) - stack.tolerance_mm <= depth <= max(ends) + stack.tolerance_mm:
         yield Severity.REJECT, "a contour lies above or below the images"
-    elif np.abs(z - nearest).max() > 0.1:
+    elif beside[nearest] > stack.tolerance_mm:
         yield Severity.WARNING, "a contour lies between two images"
-    if (
-        voxels[:, :2].min() < -1
-        or (voxels[:, 0] > columns).any()
-        or (voxels[:, 1] > rows).any()
-    ):
+    if not stack.is_within(points, stack.places[nearest]):
         yield Severity.REJECT, "a contour lies beside the images"
 
 

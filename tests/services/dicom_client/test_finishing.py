@@ -260,6 +260,43 @@ def test_a_result_that_fails_a_check_is_kept_in_quarantine(job, scenario):
     assert job.finished() == done
 
 
+def _odd_number(dataset):
+    dataset.StructureSetROISequence[0].ROINumber = None
+    dataset.StructureSetROISequence[0].add_new(0x30060022, "LO", "one")
+    dataset.ROIContourSequence[0].add_new(0x30060084, "LO", "one")
+    dataset.RTROIObservationsSequence[0].add_new(0x30060084, "LO", "one")
+
+
+def _odd_colour(dataset):
+    dataset.ROIContourSequence[0].add_new(0x3006002A, "LO", ["red", "0", "0"])
+
+
+@pytest.mark.parametrize("change", [_odd_number, _odd_colour])
+def test_values_that_are_none_never_stop_the_worker(job, change):
+    done = job.answered(change=change).finished()
+    assert done.rejected or done.path.is_file()
+    if done.rejected:
+        assert done.quarantine.is_file()
+        assert not list(job.folder.glob("RS_*.dcm"))
+
+
+def test_a_truncated_result_without_a_checksum_is_never_half_delivered(job):
+    content = job.answered().result.read_bytes()
+    for cut in range(132, len(content) - 200, 97):
+        job.result.write_bytes(content[:cut])
+        assert job.finished(verified=False).rejected, cut
+
+
+def test_nothing_private_of_a_server_goes_into_the_record(job):
+    def hide(dataset):
+        dataset.add_new(0x00090010, "LO", "SOMEBODY")
+        dataset.add_new(0x00091001, "LO", "what nobody looks at")
+        dataset.StructureSetROISequence[0].add_new(0x00090010, "LO", "SOMEBODY")
+
+    done = job.answered(change=hide).finished()
+    assert b"SOMEBODY" not in done.path.read_bytes()
+
+
 def test_a_server_that_knows_the_patient_raises_the_alarm(job):
     done = job.answered(Scenario(rt_phi_injected="Berit Andersén")).finished()
     assert done.rejected

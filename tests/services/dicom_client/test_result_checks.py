@@ -2,6 +2,7 @@
 
 import io
 
+import numpy as np
 import pydicom
 import pytest
 from pydicom.uid import generate_uid
@@ -136,18 +137,88 @@ def test_a_contour_that_is_none_is_rejected(value):
     assert stops(findings)
 
 
-def test_a_contour_between_two_images_is_told():
-    def change(dataset):
-        contour = dataset.ROIContourSequence[0].ContourSequence[0]
-        contour.ContourData = [
-            float(one) + (1.0 if at % 3 == 2 else 0)
-            for at, one in enumerate(contour.ContourData)
-        ]
+def moved(change, *, named=True):
+    """A change of all contours' points, whose references stay or go."""
 
-    findings = checked(Scenario(), change)
-    assert [one.text for one in findings] == [
-        "Bladder: a contour lies between two images"
+    def over(dataset):
+        for contour in dataset.ROIContourSequence[0].ContourSequence:
+            points = np.array(contour.ContourData, float).reshape(-1, 3)
+            contour.ContourData = [float(one) for one in change(points).ravel()]
+            if not named:
+                del contour.ContourImageSequence
+
+    return over
+
+
+def test_a_contour_between_two_images_is_told():
+    def inwards(points):
+        return np.add(points, [0, 0, 1.0 if points[0, 2] < -96 else -1.0])
+
+    findings = checked(Scenario(), moved(inwards, named=False))
+    assert [(one.severity, one.text) for one in findings] == [
+        (Severity.WARNING, "Bladder: a contour lies between two images")
     ]
+
+
+def turned_over(points):
+    """Upside down within the four images, which lie 2.5 mm apart from -100 mm on."""
+    return points * [1, 1, -1] + [0, 0, -192.5]
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (turned_over, "a contour lies on another image than it names"),
+        (
+            lambda p: np.add(p, [0, 0, -2.5]),
+            "a contour lies on another image than it names",
+        ),
+        (
+            lambda p: np.add(p, [0, 0, -1.0]),
+            "a contour lies on another image than it names",
+        ),
+        (
+            lambda p: p + np.outer(np.arange(len(p)) % 2, [0, 0, 2.5]),
+            "a contour does not lie in a plane of the images",
+        ),
+        (lambda p: np.add(p, [500, 0, 0]), "a contour lies beside the images"),
+    ],
+    ids=["upside down", "a slice lower", "between", "not flat", "beside"],
+)
+def test_a_contour_that_lies_elsewhere_than_it_says_is_rejected(change, text):
+    findings = checked(Scenario(), moved(change))
+    assert f"Bladder: {text}" in {one.text for one in findings}
+    assert stops(findings)
+
+
+def test_a_contour_that_names_no_image_may_not_lie_above_them():
+    findings = checked(Scenario(), moved(lambda p: np.add(p, [0, 0, 50]), named=False))
+    assert stops(findings)
+
+
+def test_the_result_of_another_template_is_rejected():
+    def rename(dataset):
+        for number, roi in enumerate(dataset.StructureSetROISequence):
+            roi.ROIName = f"Other_{number}"
+
+    findings = checked(Scenario(), rename)
+    assert {one.check for one in findings if one.severity is Severity.REJECT} == {7}
+
+
+def test_a_result_that_was_cut_off_before_its_structures_is_rejected():
+    def cut(dataset):
+        del dataset.StructureSetROISequence
+        del dataset.ROIContourSequence
+        del dataset.RTROIObservationsSequence
+
+    assert stops(checked(Scenario(), cut, verified=False))
+
+
+def test_a_structure_that_is_drawn_twice_is_rejected():
+    def twice(dataset):
+        dataset.ROIContourSequence.append(dataset.ROIContourSequence[0])
+
+    assert {one.check for one in checked(Scenario(), twice)} == {6}
 
 
 @pytest.mark.parametrize(
