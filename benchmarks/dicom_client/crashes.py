@@ -149,11 +149,12 @@ class Run:
                 site.set_up()
                 self._drop(site)
                 workers = [self._worker(site, number) for number in range(WORKERS)]
-                sending = threading.Thread(target=self._send, args=(site,), daemon=True)
-                sending.start()
-                # A look at the folders has to come to its end once.
+                # A look at the folders has to come to its end once: it begins anew with
+                # each worker.
                 while sum(self._states(site).values()) < len(self._dropped):
                     time.sleep(0.2)
+                sending = threading.Thread(target=self._send, args=(site,), daemon=True)
+                sending.start()
                 turn, next_kill, next_web = 0, 0.0, 0.0
                 while time.monotonic() < began + limit_s:
                     turn += 1
