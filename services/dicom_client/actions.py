@@ -7,6 +7,7 @@ here: `WrongState` says what the state is.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from sqlalchemy import select
@@ -17,9 +18,10 @@ from services.dicom_client.draw_server import Tokens
 from services.dicom_client.errors import BadRequest, WrongState
 from services.dicom_client.jobs import Jobs, of
 from services.dicom_client.keeping import Keeper, TemplateVersion
-from services.dicom_client.models import Job, new_job_id
+from services.dicom_client.models import Delivery, DeliveryAttempt, Job, new_job_id
 from services.dicom_client.rules import Choice
 from services.dicom_client.states import (
+    DELIVERY_UNKNOWN,
     ENDED,
     FOLLOWS,
     FOR_A_PERSON,
@@ -52,6 +54,11 @@ class Actions:
                     raise WrongState(
                         "say whether the server has the package: see its list of "
                         "tasks, then give the token or send it again"
+                    )
+                if job.stopped == DELIVERY_UNKNOWN:
+                    raise WrongState(
+                        "say whether the node has the structure set: look there, then "
+                        "mark it as delivered or send it again"
                     )
                 _go_on(session, job)
             elif job.state in WORK and job.lease_owner is None:
@@ -113,6 +120,37 @@ class Actions:
                 task_sealed=self._jobs.sealer.seal(token),
             )
             audit.note(session, who, "upload-found", job_id=job_id)
+            return job
+
+    def settle_delivery(
+        self, job_id: str, target: str, who: str, *, delivered: bool
+    ) -> Job:
+        """A person looked at a node that did not answer: it has the file, or not.
+
+        Then nothing more is sent there, or it is sent again.
+        """
+        with self._jobs.database.writing() as session:
+            job = transitions.get(session, job_id)
+            if job.stopped != DELIVERY_UNKNOWN:
+                raise WrongState("nobody asks about a delivery of this series")
+            open_ = _unknown_deliveries(session, job_id, target)
+            if not open_:
+                raise WrongState("nobody asks about this target")
+            code = "delivered" if delivered else "released"
+            for row in open_:
+                session.add(
+                    DeliveryAttempt(
+                        job_id=job_id,
+                        file=row.file,
+                        target=row.target,
+                        node=row.node,
+                        code=code,
+                    )
+                )
+            _go_on(session, job)
+            said = "delivery-found" if delivered else "delivery-again"
+            transitions.note(session, job_id, said, target, who)
+            audit.note(session, who, said, job_id=job_id, after={"target": target})
             return job
 
     def give_up(self, job_id: str, who: str) -> Job:
@@ -289,6 +327,19 @@ def _asked_about(session: Session, job_id: str) -> Job:
     if job.state != "packed" or job.stopped != UPLOAD_UNKNOWN:
         raise WrongState("nobody asks about the upload of this series")
     return job
+
+
+def _unknown_deliveries(
+    session: Session, job_id: str, target: str
+) -> Sequence[Delivery]:
+    return session.scalars(
+        select(Delivery).where(
+            Delivery.job_id == job_id,
+            Delivery.target == target,
+            Delivery.code == "unknown",
+            Delivery.delivered.is_(None),
+        )
+    ).all()
 
 
 def _go_on(session: Session, job: Job) -> None:

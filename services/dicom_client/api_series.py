@@ -38,6 +38,13 @@ class UploadDecision(_Body):
     token: str | None = Field(None, max_length=200)
 
 
+class DeliveryDecision(_Body):
+    """What a person found out at a node that did not answer."""
+
+    target: str = Field(max_length=64)
+    delivered: bool
+
+
 class RatingForm(_Body):
     """What a person thinks of a structure set, or of one structure."""
 
@@ -121,6 +128,16 @@ def routes(service: Service, feed: Feed) -> APIRouter:
             actions.upload_again(job_id, person.name)
             if decision.token is None
             else actions.upload_found(job_id, decision.token, person.name)
+        )
+        return read_models.summarised(service, job)
+
+    @router.post("/series/{job_id}/delivery")
+    def delivery(
+        person: Planner, job_id: str, decision: DeliveryDecision
+    ) -> dict[str, Any]:
+        """Whether a target has what it did not answer to; if not, it is sent again."""
+        job = actions.settle_delivery(
+            job_id, decision.target, person.name, delivered=decision.delivered
         )
         return read_models.summarised(service, job)
 

@@ -8,7 +8,8 @@ answers that, a DICOMweb server by QIDO.
 
 A target that is a node has fallbacks, by priority. The next one is taken only while the
 one before certainly has nothing: it could not be reached, or it refused. Where an
-answer was lost, the same node is asked again later, and no other.
+answer was lost, the same node is asked again later, and no other. One that cannot be
+asked is sent nothing again until a person says so, or a setting does (`resend`).
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ def deliver(
     *,
     earlier: Sequence[Attempt] = (),
     on_attempt: OnAttempt = _nobody,
+    resend: bool = False,
 ) -> list[Outcome]:
     """Bring a file to every target; one outcome each, in their order.
 
@@ -71,8 +73,10 @@ def deliver(
         Attempts at delivering this very file that were reported before.
     on_attempt
         Takes note of an attempt; it must be durable when it returns.
+    resend
+        Send again to a node that did not answer and cannot be asked.
     """
-    return [_deliver(file, target, earlier, on_attempt) for target in targets]
+    return [_deliver(file, target, earlier, on_attempt, resend) for target in targets]
 
 
 def is_done(outcomes: Sequence[Outcome], targets: Sequence[Target]) -> bool:
@@ -82,7 +86,11 @@ def is_done(outcomes: Sequence[Outcome], targets: Sequence[Target]) -> bool:
 
 
 def _deliver(
-    file: Path, target: Target, earlier: Sequence[Attempt], on_attempt: OnAttempt
+    file: Path,
+    target: Target,
+    earlier: Sequence[Attempt],
+    on_attempt: OnAttempt,
+    resend: bool,
 ) -> Outcome:
     mine = [one for one in earlier if one.target == target.name]
     for one in mine:
@@ -91,12 +99,16 @@ def _deliver(
     if isinstance(target, FolderTarget):
         return place(file, target, mine, on_attempt)
     if isinstance(target, NodeTarget):
-        return _send(file, target, mine, on_attempt)
+        return _send(file, target, mine, on_attempt, resend)
     return _stow(file, target, mine, on_attempt)
 
 
 def _send(
-    file: Path, target: NodeTarget, mine: Sequence[Attempt], on_attempt: OnAttempt
+    file: Path,
+    target: NodeTarget,
+    mine: Sequence[Attempt],
+    on_attempt: OnAttempt,
+    resend: bool,
 ) -> Outcome:
     instance = dcmread(file, stop_before_pixels=True)
     latest = {one.node: one.code for one in mine}
@@ -106,20 +118,24 @@ def _send(
     by_turn = sorted(target.nodes, key=lambda n: (n.name not in open_, n.priority))
     for node in by_turn:
         try:
-            if nodes.holds(node, instance):
+            held = nodes.holds(node, instance)
+            if held:
                 on_attempt(Attempt(target.name, node.name, "delivered"))
                 return Outcome(target.name, node.name, "already_there", "It has it.")
         except NodeError as err:
             last = Outcome(target.name, node.name, err.code, str(err))
             if node.name in open_:
-                return _unknown(target, node)
+                return _unanswered(target, node)
             continue
+        if node.name in open_ and held is None and not resend:
+            return _unknown(target, node)
         on_attempt(Attempt(target.name, node.name, "sending"))
         try:
             status = nodes.store(node, file)
         except NodeError as err:
             if err.sent or (node.name in open_ and err.code not in _SAYS_NO):
-                return _unknown(target, node)
+                again = resend or node.can_find
+                return (_unanswered if again else _unknown)(target, node)
             on_attempt(Attempt(target.name, node.name, "not_sent"))
             last = Outcome(target.name, node.name, err.code, str(err))
             continue
@@ -135,10 +151,18 @@ def _send(
 _SAYS_NO = frozenset({"refused", "no_space"})
 
 
-def _unknown(target: NodeTarget | WebTarget, node: Node | None = None) -> Outcome:
+def _unknown(target: NodeTarget, node: Node) -> Outcome:
+    text = (
+        "It was sent and not answered: look at this node whether it is there, then say "
+        "so here."
+    )
+    return Outcome(target.name, node.name, "unknown", text)
+
+
+def _unanswered(target: NodeTarget | WebTarget, node: Node | None = None) -> Outcome:
     name = node.name if node is not None else target.name
-    text = "It was sent and not answered; only this node can say whether it has it."
-    return Outcome(target.name, name, "unknown", text)
+    text = "It was sent and not answered; the target is asked again."
+    return Outcome(target.name, name, "unanswered", text)
 
 
 def _stow(
@@ -163,10 +187,10 @@ def _stow(
             found = web.holds(*uids)
         except PeerError as err:
             if sent and err.code == "unreachable":
-                return _unknown(target)
+                return _unanswered(target)
             return Outcome(target.name, target.name, err.code, str(err))
     if not found:
-        return _unknown(target)
+        return _unanswered(target)
     on_attempt(Attempt(target.name, target.name, "delivered"))
     return Outcome(target.name, target.name, "delivered", "The server has it.")
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-AttemptCode = Literal["sending", "not_sent", "delivered"]
-"""`sending` is noted before the first byte, the others after the last."""
+AttemptCode = Literal["sending", "not_sent", "delivered", "released"]
+"""`sending` is noted before the first byte, the others after the last; `released` by a
+person who found out that the node does not have it."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class Outcome:
     target: str
     node: str
     code: str
-    """`delivered` or `already_there`; `unknown` if it was sent and not answered;
+    """`delivered` or `already_there`; `unanswered` if it was sent and not answered, and
+    the target is asked or sent to again; `unknown` if only a person can find out;
     `conflict` if another object has its place; `no_node`; else why not: `unreachable`,
     `rejected`, `tls`, `no_context`, `no_space`, `refused`, `unauthorized`, `denied`."""
     text: str
@@ -40,5 +42,5 @@ class Outcome:
     def again(self) -> bool:
         """Whether trying later, without a person, can help."""
         return self.code in (
-            *("unknown", "unreachable", "rejected", "no_space", "peer"),
+            *("unanswered", "unreachable", "rejected", "no_space", "peer"),
         )

@@ -19,6 +19,7 @@ from services.dicom_client import transitions
 from services.dicom_client.models import Delivery, Event, Job, Overlap, Rating
 from services.dicom_client.opening import Service
 from services.dicom_client.states import (
+    DELIVERY_UNKNOWN,
     FOR_A_PERSON,
     RETRIABLE,
     STATES,
@@ -133,6 +134,8 @@ def actions_of(job: Job) -> list[str]:
     possible: list[str] = []
     if job.stopped == UPLOAD_UNKNOWN:
         possible += ["upload"]
+    elif job.stopped == DELIVERY_UNKNOWN:
+        possible += ["delivery"]
     elif job.stopped or job.state in RETRIABLE or job.state == "rejected":
         possible.append("retry")
     if job.state == "held":

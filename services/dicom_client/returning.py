@@ -136,9 +136,11 @@ def deliver(run: Run) -> Told:
     if not undelivered:
         run.to("exported")
         return None
-    hopeless = [one for one in undelivered if not one.again]
+    hopeless = {one.code for one in undelivered if not one.again}
     if hopeless:
-        return Stops(f"delivery-{hopeless[0].code}")
+        # What a person can settle here comes first.
+        code = "unknown" if "unknown" in hopeless else min(hopeless)
+        return Stops(f"delivery-{code}")
     raise PeerError("a target does not have the structure set yet", "delivery")
 
 
@@ -149,6 +151,7 @@ def _deliver(
     leases, job_id, worker = run.bench.leases, run.job.job_id, run.bench.worker
     name = digest("file", file.name)[:16]
     earlier = leases.attempts(job_id, name)
+    resend = run.bench.settings().on_unknown_delivery == "again"
 
     def note(attempt: Attempt) -> None:
         run.check()
@@ -157,7 +160,9 @@ def _deliver(
     outcomes = []
     for at, target in enumerate(targets):
         run.watch(before + at / len(targets) / files)
-        outcome = deliver_to(file, [target], earlier=earlier, on_attempt=note)[0]
+        outcome = deliver_to(
+            file, [target], earlier=earlier, on_attempt=note, resend=resend
+        )[0]
         leases.delivered(job_id, worker, name, outcome, required=target.required)
         outcomes.append(outcome)
     return outcomes

@@ -93,7 +93,7 @@ class Run:
         self.bench = bench
         self.job = job
         self.folder = bench.folders.of(job.job_id)
-        self._told = (0.0, 0)
+        self._percent, self._told = 0, (time.monotonic(), 0)
         self._looked = 0.0
 
     @property
@@ -110,7 +110,7 @@ class Run:
         self.job = self.bench.leases.step(
             self.job.job_id, self.bench.worker, state, detail=detail, **kept
         )
-        self._told = (0.0, 0)
+        self._percent, self._told = 0, (time.monotonic(), 0)
         log.info("a job goes on", extra={"job": self.job.job_id, "state": state})
 
     def keep(self, **kept: Any) -> None:
@@ -119,13 +119,16 @@ class Run:
         self.job = self.bench.jobs.get(self.job.job_id)
 
     def progress(self, share: float) -> None:
-        """Tell how far the step is, 0 to 1; at most twice a second it is kept."""
-        percent = min(99, max(1, int(100 * share)))
-        at, before = self._told
-        if percent == before or time.monotonic() < at + _TELL_S:
+        """Tell how far the step is, 0 to 1; it is kept twice a second at most."""
+        self._percent = min(99, max(1, int(100 * share)))
+        self._tell()
+
+    def _tell(self) -> None:
+        at, told = self._told
+        if self._percent == told or time.monotonic() < at + _TELL_S:
             return
-        self._told = (time.monotonic(), percent)
-        self.bench.leases.progress(self.job.job_id, self.bench.worker, percent)
+        self._told = (time.monotonic(), self._percent)
+        self.bench.leases.progress(self.job.job_id, self.bench.worker, self._percent)
 
     def watch(self, share: float) -> None:
         """Within a transfer: tell how far it is, and end it where it is called off.
@@ -142,6 +145,7 @@ class Run:
 
     def check(self) -> None:
         """Raise where the job is no longer ours, or the worker has to stop."""
+        self._tell()
         if self.bench.stopping():
             raise Stopping("the worker stops")
         if not self.bench.leases.is_held(self.job.job_id, self.bench.worker):

@@ -266,6 +266,9 @@ class ServiceSettings(_Table):
     on_unknown_upload: Literal["ask", "again"] = "ask"
     """What follows an upload of which nobody knows whether it arrived: a person
     decides, or the same package is sent again."""
+    on_unknown_delivery: Literal["ask", "again"] = "ask"
+    """What follows where a node did not answer to what it was sent, and cannot be asked
+    by C-FIND: a person decides, or it is sent there again."""
     send_hours: Annotated[str, AfterValidator(_hours)] = ""
     """Packages leave within these hours only, as 18:00-06:00; empty for always."""
     time_zone: Annotated[str, AfterValidator(_zone)] = "UTC"
@@ -347,6 +350,7 @@ CHANGEABLE = frozenset(
     {
         *("server", "localizer", "min_instances", "study_date_from", "warn_faces"),
         *("stable_s", "pull_start", "send_hours", "poll_s", "on_unknown_upload"),
+        "on_unknown_delivery",
         *("beside_images", "retention_days", "received_days", "min_free_bytes"),
         *("dicomweb", "stow"),
     }

@@ -102,5 +102,7 @@ AT_SERVER: frozenset[State] = frozenset(
 
 UPLOAD_UNKNOWN = "upload-unknown"
 """A job is stopped so where nobody knows whether its package arrived."""
+DELIVERY_UNKNOWN = "delivery-unknown"
+"""The same of a delivery: sent, not answered, and the node cannot be asked."""
 NO_TOKEN = "token"  # noqa: S105 (the code of an error)
 """A job is stopped so where the server refuses the token; a new one lets it go on."""

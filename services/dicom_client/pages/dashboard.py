@@ -173,7 +173,7 @@ def series_page(
 
 _DONE = {
     *("retry", "cancel", "override", "ignore", "consider", "pause", "resume"),
-    *("give-up", "template", "upload", "rated", "measured"),
+    *("give-up", "template", "upload", "delivery", "rated", "measured"),
 }
 
 

@@ -1,7 +1,7 @@
 """What a planner does with series on the pages.
 
 POST /series/{id}/retry | cancel | override | ignore | consider | pause | resume |
-     give-up | template | upload
+     give-up | template | upload | delivery
 POST /start           several series with a template
 """
 
@@ -74,6 +74,11 @@ def _acts(here: Pages, sent: Sent, job_id: str) -> dict[str, Callable[[], str]]:
         actions.upload_found(job_id, token, who).job_id
         if token
         else actions.upload_again(job_id, who).job_id
+    )
+    target = sent.fields.text("target", 64)
+    is_there = sent.fields.text("delivered") == "yes"
+    acts["delivery"] = lambda: (
+        actions.settle_delivery(job_id, target, who, delivered=is_there).job_id
     )
     return acts
 

@@ -34,6 +34,7 @@ _TABLES = ("server", "dicomweb", "stow")
 _CHOICES = {
     "server.refresh": ("auto", "v1", "v2"),
     "on_unknown_upload": ("ask", "again"),
+    "on_unknown_delivery": ("ask", "again"),
 }
 
 

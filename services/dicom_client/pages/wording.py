@@ -56,6 +56,11 @@ EVENTS = {
     "stopped": Word("Stopped for a person", "hand", "wait"),
     "error": Word("Step failed, is tried again", "warn", "wait"),
     "lease-expired": Word("Worker gone, taken over", "again", "wait"),
+    "delivery-found": Word("Marked as delivered", "hand", "good"),
+    "delivery-again": Word("To be delivered again", "out", "calm"),
+    "unknown": Word("Sent, not answered", "question", "wait"),
+    "unanswered": Word("Sent, not answered yet", "question", "wait"),
+    "upload-found": Word("Found at the server", "hand", "good"),
     "upload-again": Word("To be sent again", "up", "calm"),
     "delivered": Word("Stored at", "out", "good"),
     "sent": Word("Stored at", "out", "good"),
@@ -65,6 +70,8 @@ EVENTS = {
 
 CODES = {
     "upload-unknown": "Nobody knows whether the upload arrived: look at the server.",
+    "delivery-unknown": "A node did not answer to what it was sent: look there, then "
+    "say whether it has it.",
     "token": "The server refuses the access token: an administrator pastes a new one.",
     "unreachable": "The peer was not reached; it is tried again.",
     "refused": "The server refuses what was sent.",

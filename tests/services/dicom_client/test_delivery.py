@@ -244,12 +244,18 @@ def test_a_lost_answer_is_asked_for_at_the_same_node_and_no_other(result):
         nodes = (node(port, "first"), node(second.port, "second", priority=1))
         target, notes = NodeTarget("archive", nodes), []
         outcome = one(result, target, on_attempt=notes.append)
-        assert (outcome.code, outcome.again) == ("unknown", True)
+        assert (outcome.code, outcome.again) == ("unknown", False)
         down = NodeTarget("archive", (node(free_port(), "first"), nodes[1]))
-        assert one(result, down, earlier=notes).code == "unknown"
-        outcome = one(result, target, earlier=notes)
+        for place in (target, down):
+            assert one(result, place, earlier=notes).code == "unknown"
+        assert len(got) == 1, "what was not answered was sent again"
+        # A setting, or a person, has it sent again: to the same node.
+        assert one(result, down, earlier=notes, resend=True).code == "unanswered"
+        outcome = one(result, target, earlier=notes, resend=True)
         assert (outcome.code, outcome.node) == ("delivered", "first")
-        assert len(got) == 2
+        released = [*notes, Attempt("archive", "first", "released")]
+        assert one(result, target, earlier=released).code == "delivered"
+        assert len(got) == 3
         assert second.received() == []
 
 
