@@ -74,7 +74,7 @@ def problems(headers: Sequence[Dataset]) -> list[str]:
     """What keeps these images from being one volume; empty if nothing does.
 
     Each is a short word, a colon and a sentence: mixed, orientation, duplicate, gap,
-    tilt, few.
+    shift, tilt, few.
     """
     if not headers:
         return ["few: there is no image"]
@@ -118,6 +118,22 @@ def _step_problems(headers: Sequence[Dataset]) -> list[str]:
         )
     ordered = positions[np.argsort(positions @ normal)]
     way = ordered[-1] - ordered[0]
+    # Small differences add up: what counts is where even steps would put each slice.
+    even = ordered[0] + np.outer(np.linspace(0, 1, len(ordered)), way)
+    off = (ordered - even) @ normal
+    if not found and np.abs(off).max() > STEP_TOLERANCE * usual:
+        at = int(np.abs(off).argmax())
+        found.append(
+            f"gap: slice {at + 1} lies {abs(off[at]):.2f} mm from where even steps of "
+            f"{usual:.2f} mm would have it"
+        )
+    share = (ordered - ordered[0]) @ normal / (way @ normal)
+    sideways = np.linalg.norm(ordered - ordered[0] - np.outer(share, way), axis=1)
+    if sideways.max() > OFFSET_TOLERANCE_MM:
+        found.append(
+            f"shift: slice {int(sideways.argmax()) + 1} lies {sideways.max():.1f} mm "
+            "beside the line of the others"
+        )
     beside = np.linalg.norm(way - (way @ normal) * normal)
     if beside > OFFSET_TOLERANCE_MM:
         found.append(

@@ -115,3 +115,45 @@ def test_a_missing_slice_of_a_real_series_is_found(shared_data):
     if not headers:
         pytest.skip("the series with a gap is not here")
     assert any(one.startswith("gap") for one in problems(headers))
+
+
+def lifted(millimetres):
+    """A series whose slices lie so much above their places."""
+    images = ct_series(slices=len(millimetres))
+    for image, more in zip(images, millimetres, strict=True):
+        x, y, z = image.ImagePositionPatient
+        image.ImagePositionPatient = [x, y, z + more]
+    return images
+
+
+def test_steps_that_differ_a_little_and_add_up_are_no_even_steps():
+    # 2.5 mm for the first half and 2.7 mm for the second: none is 10 % off the usual.
+    drift = [0.0] * 20 + [0.2 * at for at in range(1, 21)]
+    images = lifted(drift)
+    (problem,) = problems(images)
+    assert problem.startswith("gap: slice 20")
+    with pytest.raises(BadGeometry):
+        series_geometry(images)
+
+
+def test_positions_that_were_rounded_are_even_steps():
+    assert problems(lifted([0.0, 0.05, -0.05, 0.05, 0.0, 0.04])) == []
+
+
+def test_a_slice_beside_the_others_is_told():
+    images = ct_series()
+    x, y, z = images[3].ImagePositionPatient
+    images[3].ImagePositionPatient = [x + 4, y, z]
+    (problem,) = problems(images)
+    assert problem.startswith("shift: slice 4 lies")
+    with pytest.raises(BadGeometry):
+        series_geometry(images)
+
+
+def test_a_tilted_gantry_with_a_missing_slice_has_a_gap_and_no_shift():
+    images = ct_series(slices=12)
+    for at, image in enumerate(images):
+        x, y, z = image.ImagePositionPatient
+        image.ImagePositionPatient = [x, y + 0.9 * at, z]
+    del images[5]
+    assert [one.split(":")[0] for one in problems(images)] == ["gap", "tilt"]
