@@ -1,0 +1,130 @@
+"""Any registered image as a lazy labelled array, whatever file it lies in.
+
+    array = open_array("/srv/images/brain.nii.gz")     # nothing is read yet
+    array.sel(z=slice(10, 20))                         # millimetres
+    array.max("z").compute()
+
+Dimensions are among t, c, z, y, x. Coordinates along z, y and x are millimetres from
+the first voxel's centre, along t seconds from the first time, along c names. The
+attributes say where the voxels lie: `affine` takes (x, y, z, 1) of a voxel to RAS
+millimetres, whatever the file's own convention, `orientation` names the directions.
+
+Arrays hold no open file, so they can be sent to the workers of a cluster, which must
+see the file under the same path.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from theatrum.catalog.errors import Gone, NotOpened
+from theatrum.catalog.formats import FormatError, Scene, open_scenes, sniff
+from theatrum.catalog.formats.scene import Affine
+from tile_server.readers.dicom_files import is_dicom
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+_KEPT = 32
+"""Scenes whose headers are kept: a series of a thousand files has as many."""
+
+
+def open_scene(path: str | os.PathLike[str], scene: int = 0) -> Scene:
+    """The image in a file or folder, with everything that it says of itself.
+
+    Raises
+    ------
+    Gone
+        Where there is nothing at the path any more.
+    NotOpened
+        Where it is there and cannot be read; the message says why.
+    """
+    place = Path(path)
+    try:
+        status = place.stat()
+    except OSError as error:
+        raise Gone(
+            f"{place.name} is not where the catalogue knows it: restore it, or ingest "
+            "it again from where it is now."
+        ) from error
+    return _scene(place, scene, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=_KEPT)
+def _scene(path: Path, scene: int, _mtime_ns: int, _size: int) -> Scene:
+    try:
+        if path.is_dir() and not sniff(path):
+            files = sorted(one for one in path.iterdir() if is_dicom(one))
+            if not files:
+                raise NotOpened(f"{path.name} is a folder without images.")
+            scenes = open_scenes(files, "dicom")
+        else:
+            scenes = open_scenes([path])
+    except FormatError as error:
+        raise NotOpened(str(error)) from error
+    if not 0 <= scene < len(scenes):
+        raise NotOpened(f"{path.name} has {len(scenes)} images and no number {scene}.")
+    return scenes[scene]
+
+
+def open_array(
+    path: str | os.PathLike[str], scene: int = 0, level: int = 0
+) -> xr.DataArray:
+    """One level of an image, 0 the finest; raises Gone and NotOpened."""
+    found = open_scene(path, scene)
+    if not -len(found.levels) <= level < len(found.levels):
+        raise NotOpened(
+            f"{Path(path).name} has {len(found.levels)} levels: name one of 0 to "
+            f"{len(found.levels) - 1}."
+        )
+    return labelled(found, level % len(found.levels))
+
+
+def open_tree(path: str | os.PathLike[str], scene: int = 0) -> xr.DataTree:
+    """All levels as `scale0`, `scale1`, ..., each a dataset of one `image`."""
+    import xarray as xr
+
+    found = open_scene(path, scene)
+    return xr.DataTree.from_dict(
+        {
+            f"scale{level}": labelled(found, level).to_dataset(name="image")
+            for level in range(len(found.levels))
+        },
+        name=found.name or None,
+    )
+
+
+def labelled(scene: Scene, level: int = 0) -> xr.DataArray:
+    """One level of a scene with the attributes that nodes and viewers go by."""
+    array = scene.levels[level]
+    attrs: dict[str, object] = {
+        "modality": scene.acquisition.modality,
+        "format": scene.format,
+        "level": level,
+    }
+    if scene.value_unit:
+        attrs["units"] = scene.value_unit
+    if scene.affine_ras is not None:
+        affine = _at_level(scene.affine_ras, scene, level)
+        attrs["affine"] = affine.tolist()
+        attrs["convention"] = "RAS"
+        attrs["orientation"] = scene.orientation
+    if scene.channels:
+        attrs["channels"] = [one.name for one in scene.channels]
+    return array.assign_attrs(attrs)
+
+
+def _at_level(affine: Affine, scene: Scene, level: int) -> Affine:
+    """The affine of a coarser level: its voxels are larger, around the same place."""
+    full, coarse = scene.levels[0], scene.levels[level]
+    scaling = np.eye(4)
+    for axis, dim in enumerate("xyz"):
+        factor = full.sizes.get(dim, 1) / coarse.sizes.get(dim, 1)
+        scaling[axis, axis] = factor
+        scaling[axis, 3] = (factor - 1) / 2
+    return np.asarray(affine @ scaling)
