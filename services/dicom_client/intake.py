@@ -58,11 +58,13 @@ class Intake:
         self._settings = settings
         self._actions = Actions(jobs, keeper)
         self._snapshots: dict[Path, Snapshot] | None = None
+        self._unread: dict[Path, float] | None = None
+        """As `Scan.unread` of the last look; None before the first one."""
         self._rules_version = 0
 
     def forget(self) -> None:
         """Another worker may have looked meanwhile: begin with what is stored."""
-        self._snapshots = None
+        self._snapshots = self._unread = None
 
     def look(self) -> int:
         """Look at the watched folders once; how many new instances there are."""
@@ -75,6 +77,7 @@ class Intake:
             settings.watch, self._snapshots, time.time(), _watching(settings)
         )
         self._jobs.note_scan(FOLDER, scan)
+        self._unread = scan.unread
         self._snapshots.update(scan.snapshots)
         for path in scan.gone:
             self._snapshots.pop(path, None)
@@ -91,7 +94,7 @@ class Intake:
         count = 0
         for job in self._jobs.awaited():
             how = self._completeness(job, settings)
-            if how is Complete.WAITING:
+            if how is Complete.WAITING or self._has_unread(job, settings):
                 continue
             self._decide(job, rules, settings, short=how is Complete.SHORT)
             count += 1
@@ -108,6 +111,24 @@ class Intake:
             SeriesSoFar(instances, job.arrived, job.expected, job.released),
             time.time(),
             CompletenessSettings(settings.stable_s, settings.short_s),
+        )
+
+    def _has_unread(self, job: Job, settings: ServiceSettings) -> bool:
+        """Whether a file beside those of a series is to be read yet, older than their
+        arrival: it may be one of them.
+
+        A look reads so many and no more, and begins anew where a worker died. What can
+        never be read is waited for as long as for images that were announced.
+        """
+        if job.source != FOLDER or not settings.watch:
+            return False
+        if abs(time.time() - job.arrived) >= max(settings.short_s, settings.stable_s):
+            return False
+        if not self._unread:
+            return self._unread is None
+        files = self._jobs.files_of_series(job.series_key)
+        return any(
+            self._unread.get(path.parent, job.arrived) < job.arrived for path in files
         )
 
     def _decide(

@@ -82,6 +82,9 @@ class Scan:
     """Folders that could not be listed; nothing below them counts as gone."""
     waiting: int = 0
     """Files that are there but not yet stable, or not yet read."""
+    unread: dict[Path, float] = field(default_factory=dict)
+    """The folders in which these lie, and since when the first of them does so
+    (seconds since 1970)."""
 
 
 def resolve_roots(roots: Sequence[Path]) -> list[Path]:
@@ -130,10 +133,13 @@ def scan(
         stable = snapshot.scans >= settings.scans and still_s >= settings.stable_s
         if not stable or read >= settings.batch:
             found.snapshots[path] = snapshot
+            _leave_unread(found, path, state)
             waiting += 1
             continue
         read += 1
-        waiting += not _take(found, path, snapshot, settings)
+        if not _take(found, path, snapshot, settings):
+            _leave_unread(found, path, state)
+            waiting += 1
     found.gone.extend(
         path
         for path in known
@@ -163,6 +169,12 @@ def _take(found: Scan, path: Path, snapshot: Snapshot, settings: WatchSettings) 
     found.snapshots[path] = replace(snapshot, offered=True)
     found.stable.append(Arrival(path, snapshot.size, snapshot.mtime_ns, header))
     return True
+
+
+def _leave_unread(found: Scan, path: Path, state: os.stat_result) -> None:
+    # Its own time may be that of the original, which was copied only now.
+    since = max(state.st_mtime, state.st_ctime)
+    found.unread[path.parent] = min(since, found.unread.get(path.parent, since))
 
 
 def _reject(found: Scan, path: Path, snapshot: Snapshot, reason: str) -> None:

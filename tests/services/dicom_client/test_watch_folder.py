@@ -284,3 +284,17 @@ def test_damaged_headers_give_a_reason_and_nothing_else(tmp_path):
 @pytest.mark.fuzz
 def test_many_damaged_headers_give_a_reason_and_nothing_else(tmp_path):
     read_damaged(tmp_path, 50_000, seed=4)
+
+
+def test_a_look_that_reads_only_some_files_says_where_others_lie(tmp_path):
+    write_series(tmp_path / "one", slices=4)
+    write_series(tmp_path / "two", slices=4)
+    watch = Watch(tmp_path, settings=replace(SETTINGS, batch=6))
+    assert set(watch.look().unread) == {tmp_path / "one", tmp_path / "two"}
+    watch.look()
+    read = watch.look()
+    ((folder, since),) = read.unread.items()
+    left = set(folder.iterdir()) - {one.path for one in read.stable}
+    assert len(left) == read.waiting == 2
+    assert since == min(path.stat().st_ctime for path in left)
+    assert watch.look().unread == {}
