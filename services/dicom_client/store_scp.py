@@ -12,6 +12,7 @@ memory before anybody sees it; `association_server` bounds how much that may be.
 from __future__ import annotations
 
 import logging
+import struct
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -19,15 +20,19 @@ from dataclasses import dataclass, field, replace
 from secrets import token_hex
 from typing import Any, cast
 
-from pynetdicom import evt
+from pynetdicom import (
+    PYNETDICOM_IMPLEMENTATION_UID,
+    PYNETDICOM_IMPLEMENTATION_VERSION,
+    evt,
+)
 from pynetdicom._handlers import (
     standard_dimse_recv_handler,
     standard_dimse_sent_handler,
     standard_pdu_recv_handler,
     standard_pdu_sent_handler,
 )
-from pynetdicom.dsutils import encode_file_meta
 from theatrum.deidentify import Refused, part10
+from theatrum.deidentify.elements import Element, encode
 
 from services.dicom_client.arrivals import Arrival
 from services.dicom_client.association_server import Entity, Server
@@ -240,7 +245,11 @@ class StoreScp:
         with self._lock:
             facts = self._open[event.assoc]
         self.staging.room_for(len(body))
-        meta = bytes(128) + b"DICM" + encode_file_meta(event.file_meta)
+        meta = _file_meta(
+            str(event.request.AffectedSOPClassUID),
+            str(event.request.AffectedSOPInstanceUID),
+            str(event.context.transfer_syntax),
+        )
         announced = Header(
             sop_class=str(event.context.abstract_syntax),
             sop_instance=str(event.request.AffectedSOPInstanceUID),
@@ -272,6 +281,21 @@ class StoreScp:
                 refused=facts.refused + (status != SUCCESS),
                 series=counts,
             )
+
+
+def _file_meta(sop_class: str, sop_instance: str, syntax: str) -> bytes:
+    """What stands before a data set in a file (PS3.10 section 7.1)."""
+    meta = [
+        Element(0x00020001, "OB", b"\0\1"),
+        Element(0x00020002, "UI", sop_class.encode()),
+        Element(0x00020003, "UI", sop_instance.encode()),
+        Element(0x00020010, "UI", syntax.encode()),
+        Element(0x00020012, "UI", PYNETDICOM_IMPLEMENTATION_UID.encode()),
+        Element(0x00020013, "SH", PYNETDICOM_IMPLEMENTATION_VERSION.encode()),
+    ]
+    group_2 = b"".join(encode(meta, explicit=True))
+    length = Element(0x00020000, "UL", struct.pack("<L", len(group_2)))
+    return b"".join((bytes(128), b"DICM", *encode([length], explicit=True), group_2))
 
 
 def _entity(settings: ScpSettings) -> Any:  # Any: pynetdicom ships no types
