@@ -91,7 +91,7 @@ SETTINGS: dict[str, Any] = {
     "lost_after": 20,
     "jobs_per_worker": 32,
     "lease_s": 15.0,
-    "stable_s": 6.0,
+    "stable_s": 20.0,
     "poll_s": [0.5, 1.0],
     "breaker_failures": 1000,
     "backoff_cap_s": 1.0,
