@@ -13,6 +13,8 @@ from http import HTTPStatus
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -65,6 +67,9 @@ def install(app: FastAPI) -> None:
     for kind, (status, title) in TABLE.items():
         app.add_exception_handler(kind, _answering(status, title))
 
+    for broken in (OperationalError, InterfaceError, PoolTimeout):
+        app.add_exception_handler(broken, _database_is_away)
+
     @app.exception_handler(HTTPException)
     async def http_error(_request: Request, err: HTTPException) -> JSONResponse:
         return problem(
@@ -79,6 +84,17 @@ def install(app: FastAPI) -> None:
         _request: Request, _err: RequestValidationError
     ) -> JSONResponse:
         return problem(400, "Change the request.", "a part of the address is wrong")
+
+
+async def _database_is_away(_request: Request, err: Exception) -> JSONResponse:
+    log.error("the database does not answer", extra={"code": type(err).__name__})
+    wait_s = str(round(Busy.retry_after_s))
+    return problem(
+        503,
+        "Come again after the seconds that Retry-After names.",
+        "the database of the service does not answer",
+        {"Retry-After": wait_s},
+    )
 
 
 def _answering(

@@ -14,6 +14,7 @@ by a deadline.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -23,15 +24,18 @@ import anyio
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
-from services.ia_api import answers, handlers
+from services.ia_api import answers, audit, handlers
 from services.ia_api.apps import App, registration
-from services.ia_api.errors import Busy, NoSuchApp
-from services.ia_api.guard import Guard
+from services.ia_api.errors import Busy, IaApiError, NoSuchApp
+from services.ia_api.guard import Guard, Rate
 from services.ia_api.handlers import Asked, Service, Turn
 from services.ia_api.invocations import Limits, parse
 
 _THREADS = 80
 _NOTIFICATION_THREADS = 8
+_REFUSALS_PER_MINUTE = 60
+
+log = logging.getLogger("theatrum.ia_api")
 
 
 def make_app(service: Service, prefix: str = "") -> FastAPI:
@@ -78,6 +82,7 @@ class _Front:
     def __init__(self, service: Service) -> None:
         self._here = service
         self._guard = Guard(service.settings)
+        self._told = Rate(_REFUSALS_PER_MINUTE)
         self._limits = Limits(
             depth=service.settings.depth, points=service.settings.points
         )
@@ -162,11 +167,18 @@ class _Front:
     async def _invoke(
         self, request: Request, app_id: str, *, notification: bool
     ) -> Response:
-        caller = self._admit(request)
-        app = self._app(app_id)
-        self._guard.count(caller, notification=notification)
-        body = await self._guard.body(request)
-        invocation = parse(body, self._limits, notification=notification)
+        try:
+            caller = self._admit(request)
+            app = self._app(app_id)
+            self._guard.count(caller, notification=notification)
+            body = await self._guard.body(request)
+            invocation = parse(body, self._limits, notification=notification)
+            if notification and invocation.action != "newImageFiles":
+                # A person's request counts as one wherever it arrives.
+                self._guard.count(caller, notification=False)
+        except IaApiError as err:
+            await self._refused(request, app_id, err)
+            raise
         asked = Asked(
             app=app,
             invocation=invocation,
@@ -192,7 +204,7 @@ class _Front:
         left_s = asked.deadline - time.monotonic()
         done, _ = await asyncio.wait({work}, timeout=max(0.0, left_s))
         if not done and asked.turn.abandon():
-            raise Busy("the pathology server did not answer in time")
+            raise Busy("the answer was not ready in time")
         return await work
 
     def _over(self, work: asyncio.Task[Any]) -> None:
@@ -200,6 +212,20 @@ class _Front:
         if not work.cancelled():
             # Taken note of, also where nobody waits for it any more.
             work.exception()
+
+    async def _refused(self, request: Request, app_id: str, err: IaApiError) -> None:
+        """Put what was refused at the door into the log, and the first of a minute
+        into the audit log: a flood fills neither database nor disk."""
+        known = app_id if app_id in self._here.apps else ""
+        code = type(err).__name__
+        caller = self._guard.address(request)
+        try:
+            self._told.take("")
+        except Busy:
+            return
+        log.warning("a request is refused", extra={"caller": caller, "code": code})
+        told = audit.line(caller, "refused", app=known, outcome=f"refused: {code}")
+        await anyio.to_thread.run_sync(audit.note, self._here.store.database, told)
 
     def _admit(self, request: Request) -> str:
         caller = self._guard.caller(request)

@@ -7,14 +7,23 @@ result cannot be deleted by an app: one whose job failed or was cancelled says s
 from __future__ import annotations
 
 import logging
+import time
 
 from services.ia_api import results
-from services.ia_api.errors import CallbackError, Conflict, Gone, IaApiError
+from services.ia_api.errors import (
+    CallbackError,
+    Conflict,
+    Gone,
+    IaApiError,
+    Transient,
+    Unauthorized,
+)
 from services.ia_api.models import Job
 from services.ia_api.pathology_server import PathologyServer, find_own
 from services.ia_api.results import Answer
 from services.ia_api.slide_info import SlideInfo
 from services.ia_api.steps import Bench
+from services.ia_api.store import TOO_LATE
 from services.ia_api.transitions import Lost
 
 log = logging.getLogger("theatrum.ia_api")
@@ -40,15 +49,25 @@ def close_ended(bench: Bench) -> int:
 def _close(bench: Bench, job: Job) -> None:
     bench.folders.of(job.job_id).remove()
     detail = ""
-    if job.state in {"dead", "cancelled"}:
+    if job.state in {"dead", "cancelled"} or job.error_code == TOO_LATE:
         detail = _last_word(bench, job)
+    left_s = job.undo_until - time.time()
+    if left_s > 0:
+        # Its token is kept so long: whoever cancelled it may think again.
+        bench.leases.close_later(job.job_id, bench.worker, left_s)
+        return
     bench.leases.close(job.job_id, bench.worker, detail)
 
 
 def _later(bench: Bench, job: Job, err: IaApiError) -> None:
     code = getattr(err, "code", type(err).__name__)
     tries = job.closing_attempts + 1
-    if not isinstance(err, CallbackError) or tries >= _TRIES:
+    # The next request for the app brings a token: a failure stays told as progress
+    # until then, and no longer than a job waits for one.
+    waits = isinstance(err, Unauthorized) and time.time() < (
+        (job.ended or 0.0) + bench.here.settings.auth_deadline_s
+    )
+    if not isinstance(err, CallbackError) or (tries >= _TRIES and not waits):
         log.warning(
             "the last word could not be said",
             extra={"job": job.job_id, "app": job.app, "code": code},
@@ -73,6 +92,10 @@ def _last_word(bench: Bench, job: Job) -> str:
             if _say(server, job):
                 return "said"
             return "nothing to say it on"
+        except Unauthorized as err:
+            if store.has_other_token(job, token):
+                raise Transient("another token is tried") from err
+            raise
         except Gone:
             return "deleted by a person"
         except Conflict:
@@ -90,10 +113,13 @@ def _say(server: PathologyServer, job: Job) -> bool:
     if stored is None or results.is_final(stored) or not _is_ours(stored, job):
         return False
     slide = _slide(server, job)
+    word = _word(job, slide)
+    if stored.get("displayResult") == word.text:
+        return True
     server.update_result(
         results.updated(
             stored,
-            _word(job, slide),
+            word,
             slide,
             job_id=job.job_id,
             version=server.api_version,
@@ -109,7 +135,7 @@ def _is_ours(stored: dict[str, object], job: Job) -> bool:
 
 
 def _word(job: Job, slide: SlideInfo) -> Answer:
-    if job.state == "cancelled":
+    if job.state in {"cancelled", "superseded"}:
         return results.cancelled(slide)
     return results.failed(slide, job.error_code or "failed")
 

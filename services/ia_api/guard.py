@@ -50,14 +50,18 @@ class Guard:
             True: Rate(settings.notifications_per_minute),
         }
 
-    def caller(self, request: Request) -> str:
-        """The caller's address; NotAllowed where it is in none of the networks."""
+    def address(self, request: Request) -> str:
+        """The caller's address, allowed or not."""
         peer = request.client.host if request.client else ""
-        address = caller(
+        return caller(
             peer,
             request.headers.get("X-Forwarded-For"),
             self._settings.trusted_proxies,
         )
+
+    def caller(self, request: Request) -> str:
+        """The caller's address; NotAllowed where it is in none of the networks."""
+        address = self.address(request)
         allowed = self._settings.allow_clients
         if allowed and not is_in(address, allowed):
             raise NotAllowed("this network may not call the service")

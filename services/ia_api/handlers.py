@@ -42,7 +42,7 @@ from services.ia_api.regions import regions_needed
 from services.ia_api.servers import Servers
 from services.ia_api.settings import ServiceSettings
 from services.ia_api.slide_info import SlideInfo, slide_info
-from services.ia_api.store import Received, Request, Store
+from services.ia_api.store import Received, Request, Store, stamp_of
 
 Json = dict[str, Any]  # Any: JSON of the interface
 
@@ -165,10 +165,8 @@ def _create(here: Service, asked: Asked) -> Done:
 
 
 def _request(app: App, invocation: Invocation, mark: str = "") -> Request:
-    given = invocation.input or {"type": "wholeSlide"}
-    work = json.dumps(
-        [given.get("type"), given.get("content"), invocation.context], sort_keys=True
-    )
+    whole = {"type": "wholeSlide"}
+    given = whole if mark else invocation.input or whole
     return Request(
         app=app.id,
         application_id=invocation.application_id,
@@ -179,7 +177,7 @@ def _request(app: App, invocation: Invocation, mark: str = "") -> Request:
         input=given,
         context=invocation.context,
         cancellation_token=invocation.cancellation_token,
-        stamp=digest(work),
+        stamp=stamp_of(given, invocation.context),
         application_version=app.version,
         mark=mark,
     )

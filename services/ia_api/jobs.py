@@ -11,9 +11,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, delete, func, select
+from sqlalchemy.orm import Session
 
 from hub.durable.sealing import digest
-from services.ia_api.errors import BadInvocation, NoSuchJob
+from services.ia_api.errors import BadInvocation
 from services.ia_api.models import (
     Audit,
     Event,
@@ -24,8 +25,11 @@ from services.ia_api.models import (
     new_job_id,
 )
 from services.ia_api.states import ACTIVE, CHECKPOINTS, ENDED, STATES, State
-from services.ia_api.store import Store
-from services.ia_api.transitions import change
+from services.ia_api.store import Store, stamp_of
+from services.ia_api.transitions import change, get
+
+UNDO_S = 60.0
+"""How long a job that was cancelled on the pages keeps its token."""
 
 
 @dataclass(frozen=True)
@@ -225,78 +229,90 @@ def audit_log(store: Store, *, limit: int = 200, offset: int = 0) -> list[Audit]
 
 
 def cancel(store: Store, job_id: str) -> None:
-    """End a job; the last word on its result says "Cancelled". Raises Lost."""
-    _change(store, job_id, "cancelled")
+    """End a job; the last word on its result says "Cancelled". Raises Lost.
+
+    For `UNDO_S` seconds it can be begun anew whether or not a token is left elsewhere.
+    """
+    with store.database.writing() as session:
+        job = get(session, job_id)
+        undo_until = time.time() + UNDO_S
+        change(session, job, "cancelled", detail="by hand", undo_until=undo_until)
 
 
 def supersede(store: Store, job_id: str) -> str:
-    """End a job and begin it anew; returns the new one's id. Raises Lost."""
-    _change(store, job_id, "superseded")
-    return retry(store, job_id)
+    """End a job and begin it anew, or neither; returns the new one's id.
+
+    Raises Lost, and BadInvocation where no token is left.
+    """
+    with store.database.writing() as session:
+        job = get(session, job_id)
+        change(session, job, "superseded", detail="by hand")
+        return _begin_anew(session, store, job)
 
 
 def retry(store: Store, job_id: str) -> str:
     """Try a job now that waits; or begin one anew that ended. Returns the job's id.
 
-    Raises BadInvocation where it succeeded, is at work, or has no token left.
+    Raises BadInvocation where it succeeded, is at work, or has no token left, or where
+    the same work is being done already.
     """
     with store.database.writing() as session:
-        job = session.get(Job, job_id, with_for_update=True)
-        if job is None:
-            raise NoSuchJob("there is no such job")
+        job = get(session, job_id)
         if job.state in {"retry_wait", "waiting_auth"}:
             change(session, job, "queued", detail="by hand", run=job.run + 1)
             return job.job_id
         if job.state in ACTIVE or job.state in {"succeeded", "deleted_by_user"}:
             raise BadInvocation(f"a job that is {job.state} is not tried again")
-        token = session.scalar(
-            select(Token.id).where(
-                Token.callback_url == job.callback_url,
-                Token.application_id == job.application_id,
-            )
-        )
-        if token is None and store.settings.credentials is None:
-            raise BadInvocation(
-                "no token is left for this job: ask for the analysis in the viewer"
-            )
-        now = time.time()
-        fresh_id = new_job_id()
-        fresh = Job(
-            job_id=fresh_id,
-            idem_key=digest(job.idem_key, fresh_id),
-            active_key=digest(job.idem_key, "by hand", job.job_id),
-            app=job.app,
-            application_id=job.application_id,
-            slide_id=job.slide_id,
-            callback_url=job.callback_url,
-            token_ref=token,
-            action=job.action,
-            input_json=job.input_json,
-            context_json=job.context_json,
-            cancellation_token=job.cancellation_token,
-            state="received",
-            priority=job.priority,
-            deadline=now + store.settings.job_deadline_s,
-            result_id=job.result_id,
-            result_version=job.result_version,
-            api_version=job.api_version,
-            slide_size=job.slide_size,
-            application_version=job.application_version,
-            created=now,
-            updated=now,
-        )
-        session.add(fresh)
-        session.flush()
-        change(session, fresh, "queued", detail=f"instead of {job.job_id}")
-        return fresh.job_id
+        return _begin_anew(session, store, job)
 
 
-def _change(store: Store, job_id: str, state: State) -> None:
-    with store.database.writing() as session:
-        job = session.get(Job, job_id, with_for_update=True)
-        if job is None:
-            raise NoSuchJob("there is no such job")
-        change(session, job, state, detail="by hand")
+def _begin_anew(session: Session, store: Store, job: Job) -> str:
+    """A new job for the same work, which writes to the same result."""
+    token = session.scalar(
+        select(Token.id).where(
+            Token.callback_url == job.callback_url,
+            Token.application_id == job.application_id,
+        )
+    )
+    if token is None and store.settings.credentials is None:
+        raise BadInvocation(
+            "no token is left for this job: ask for the analysis in the viewer"
+        )
+    stamp = stamp_of(job.input_json or {}, job.context_json or {})
+    key = digest(job.callback_url, job.application_id, job.slide_id, stamp)
+    same = session.scalar(select(Job.job_id).where(Job.active_key == key))
+    if same is not None:
+        raise BadInvocation(f"the same analysis is under way already, as job {same}")
+    now = time.time()
+    fresh_id = new_job_id()
+    fresh = Job(
+        job_id=fresh_id,
+        idem_key=digest(job.idem_key, fresh_id),
+        active_key=key,
+        app=job.app,
+        application_id=job.application_id,
+        slide_id=job.slide_id,
+        callback_url=job.callback_url,
+        token_ref=token,
+        action=job.action,
+        input_json=job.input_json,
+        context_json=job.context_json,
+        cancellation_token=job.cancellation_token,
+        state="received",
+        priority=job.priority,
+        deadline=now + store.settings.job_deadline_s,
+        result_id=job.result_id,
+        result_version=job.result_version,
+        api_version=job.api_version,
+        slide_size=job.slide_size,
+        application_version=job.application_version,
+        created=now,
+        updated=now,
+    )
+    session.add(fresh)
+    session.flush()
+    change(session, fresh, "queued", detail=f"instead of {job.job_id}")
+    return fresh.job_id
 
 
 def forget(store: Store, before: float) -> Iterator[list[tuple[str, int]]]:

@@ -21,6 +21,9 @@ from services.ia_api.settings import ServiceSettings
 from services.ia_api.states import CHECKPOINTS, ENDED, State
 from services.ia_api.transitions import Lost, change, get, note, put
 
+_BEGUN_ANEW = frozenset({"dead", "cancelled"})
+"""Ended jobs that a person may have done again."""
+
 
 class Leases:
     """The jobs as workers see them; safe to share between threads."""
@@ -402,7 +405,19 @@ class Leases:
             if job.lease_owner not in {None, worker}:
                 raise Lost("another worker closes this job")
             token_ref = job.token_ref
-            put(session, job, closed=time.time(), lease_owner=None, token_ref=None)
+            kept: dict[str, Any] = {}
+            if job.state not in _BEGUN_ANEW:
+                # Only what kind of input it was; of the marks nobody needs to know.
+                kind = (job.input_json or {}).get("type")
+                kept = {"input_json": {"type": kind}, "context_json": None}
+            put(
+                session,
+                job,
+                closed=time.time(),
+                lease_owner=None,
+                token_ref=None,
+                **kept,
+            )
             note(session, job_id, "closed", detail, worker)
             self._forget_token(session, token_ref)
 

@@ -65,7 +65,8 @@ class Job(Base):
         ForeignKey("ia_token.id", ondelete="SET NULL")
     )
     action: Mapped[str] = mapped_column(String(16))
-    # Any: JSON as it was sent; both are emptied when the job ends.
+    # Any: JSON as it was sent, without members that nobody knows. Both are emptied when
+    # the job is done; one that failed or was cancelled can be begun anew with them.
     input_json: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     context_json: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     cancellation_token: Mapped[str | None] = mapped_column(String(64))
@@ -104,6 +105,8 @@ class Job(Base):
     closed: Mapped[float | None] = mapped_column(Float)
     """When the last word was said on the result and all traces were removed."""
     closing_attempts: Mapped[int] = mapped_column(Integer, default=0)
+    undo_until: Mapped[float] = mapped_column(Float, default=0.0)
+    """A job that was cancelled on the pages keeps its token until then."""
 
 
 class Alias(Base):

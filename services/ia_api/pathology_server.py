@@ -150,12 +150,16 @@ class Transport:
                 raise _unreachable(err) from err
             if not answer.is_success:
                 raise Unauthorized("the credentials of the settings give no token")
-            granted = _json(answer)
-            lifetime_s = float(granted.get("expires_in") or 3600)
+            try:
+                granted = _json(answer)
+                token = str(granted["access_token"])
+                lifetime_s = float(granted.get("expires_in") or 3600)
+            except (AttributeError, KeyError, TypeError, ValueError) as err:
+                raise Permanent("the server's answer holds no token") from err
             # Renewed a little early, as the server's own client does.
             until = time.monotonic() + lifetime_s - min(60.0, lifetime_s / 2)
             key = (callback.base, callback.application_id)
-            self._renewed[key] = (str(granted["access_token"]), until)
+            self._renewed[key] = (token, until)
             return True
 
 
@@ -259,14 +263,14 @@ class PathologyServer:
 
     def result(self, result_id: int) -> Json:
         """One stored result; Gone if a person deleted it."""
-        return self._json("GET", f"{self._results}/{result_id}")
+        return _stored(self._json("GET", f"{self._results}/{result_id}"))
 
     def create_result(self, result: Json) -> Json:
         """Store a new result and return it with its id and version.
 
         After a Transient error it may be stored all the same: look with `find_own`.
         """
-        return self._json("POST", self._results, json=result)
+        return _stored(self._json("POST", self._results, json=result))
 
     def update_result(self, result: Json) -> Json:
         """Replace the result whose id and versionId `result` bears.
@@ -275,7 +279,7 @@ class PathologyServer:
         """
         path = f"{self._results}/{result['id']}"
         try:
-            return self._json("PUT", path, json=result)
+            return _stored(self._json("PUT", path, json=result))
         except _Refused as err:
             # Which status tells of a stale version is not public; 400 may.
             if err.status == 400:
@@ -401,6 +405,14 @@ def find_own(results: list[Json], job_id: str) -> Json | None:
     return None
 
 
+def _stored(said: Json) -> Json:
+    """A stored result; Permanent where it lacks what it is found and changed by."""
+    number = said.get("id")
+    if not isinstance(number, int) or not said.get("versionId"):
+        raise Permanent("the server's stored result has no id and version")
+    return said
+
+
 def _name(text: str) -> str:
     """A value as one segment of a path: accession numbers can hold slashes."""
     if text in {"", ".", ".."}:
@@ -452,7 +464,7 @@ def retry_after_s(value: str | None) -> float | None:
     """The seconds that a Retry-After header asks for (RFC 9110, clause 10.2.3)."""
     if value is None:
         return None
-    if value.strip().isdigit():
+    if value.strip().isdecimal():
         return float(value)
     try:
         until = parsedate_to_datetime(value)

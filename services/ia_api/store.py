@@ -6,6 +6,7 @@ with jobs is in `leases`.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ from services.ia_api.transitions import get as get_job
 
 _Other = aliased(Job)
 
+TOO_LATE = "too-late"
+"""Of a job that was superseded before its first result was stored."""
 _WITHDRAWN = "withdrawn"
 """In place of a cancellation token's mark: this request wants the job no more."""
 
@@ -69,6 +72,13 @@ class Request:
     @property
     def _place(self) -> tuple[str, str, str]:
         return self.callback_url, self.application_id, self.slide_id
+
+
+def stamp_of(given: dict[str, Any], context: dict[str, Any]) -> str:
+    """The stamp of a request's input and context: the same for the same work."""
+    return digest(
+        json.dumps([given.get("type"), given.get("content"), context], sort_keys=True)
+    )
 
 
 @dataclass(frozen=True)
@@ -148,6 +158,7 @@ class Store:
             if self.settings.on_repeat == "attach" and active.action == "create":
                 self._attach(session, active, request)
                 return Received(active, "attached")
+            # What it has not said yet is said by the new one, in the same result.
             change(session, active, "superseded")
             superseded = active
         now = time.time()
@@ -237,22 +248,27 @@ class Store:
         with self.database.writing() as session:
             if audit is not None:
                 session.add(audit)
-            if token is not None:
-                self._accept(session, job_id, token)
+            accepted = self._accept(session, job_id, token) if token else None
             job = get_job(session, job_id)
             if job.state != "received":
-                # Ended meanwhile: the last word still has to be said on the result.
-                put(session, job, closed=None, **kept)
+                # Ended meanwhile: the last word still has to be said on the result,
+                # with a token that may be forgotten by now. One that superseded it
+                # came too early to take this result over.
+                if job.state == "superseded":
+                    kept["error_code"] = TOO_LATE
+                token_ref = accepted or job.token_ref
+                put(session, job, closed=None, token_ref=token_ref, **kept)
                 return False
             change(session, job, "queued", **kept)
             return True
 
-    def _accept(self, session: Session, job_id: str, token: str) -> None:
+    def _accept(self, session: Session, job_id: str, token: str) -> int:
         """Before the job is held: whoever holds a token may wait for its jobs."""
         job = get_job(session, job_id, lock=False)
         place = Place(job.callback_url, job.application_id)
-        tokens.keep(session, self._sealer, place, token, accepted=True)
+        token_ref = tokens.keep(session, self._sealer, place, token, accepted=True)
         session.expire(job)
+        return token_ref
 
     def refuse(self, job_id: str, code: str) -> None:
         """The first result could not be stored: the request may be made again."""

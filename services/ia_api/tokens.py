@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session
 
 from hub.durable.sealing import SealedElsewhere, Sealer
@@ -48,18 +48,26 @@ def keep(
     waiting = session.scalars(
         select(Job).where(Job.state == "waiting_auth", *place.of(Job)).with_for_update()
     ).all()
+    new = row is None
     if row is None:
         row = Token(
             callback_url=place.callback_url, application_id=place.application_id
         )
         session.add(row)
-        accepted = True
-    if accepted or waiting:
+    if new or accepted or waiting:
         row.sealed, row.candidate = sealer.seal(token), None
     else:
         row.candidate = sealer.seal(token)
     row.updated = time.time()
     session.flush()
+    if new:
+        # Of jobs that have their last word to say and lost the token for it.
+        session.execute(
+            update(Job)
+            .where(Job.closed.is_(None), Job.token_ref.is_(None), *place.of(Job))
+            .values(token_ref=row.id),
+            execution_options={"synchronize_session": False},
+        )
     for job in waiting:
         change(
             session,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
 import stat
@@ -12,7 +13,10 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+from fastapi import FastAPI
+from sqlalchemy.exc import OperationalError
 
+from services.ia_api import answers
 from tests.certificates import self_signed
 from tests.pathology_server import PathologyServer, Status, case_scenario
 
@@ -300,6 +304,65 @@ def test_every_invocation_is_in_the_audit_log_without_patient_data(
     ]
     assert {row["caller"] for row in rows} == {"127.0.0.1"}
     assert rows[-1]["outcome"].startswith("refused")
+
+
+def test_what_is_refused_at_the_door_is_in_the_audit_log_as_well(
+    site_folder: Path,
+) -> None:
+    with running_site(site_folder, workers=0) as site:
+        address = f"{site.url}/apps/probe"
+        assert httpx.post(address, content=b"no JSON").status_code == 400
+        assert httpx.post(address, content=b" " * (2 << 20)).status_code == 413
+        assert httpx.post(f"{site.url}/apps/PRIVATE", content=b"{}").status_code == 404
+        rows = _audit(site)
+        assert [(row["app"], row["outcome"]) for row in rows] == [
+            ("probe", "refused: BadInvocation"),
+            ("probe", "refused: TooLarge"),
+            ("", "refused: NoSuchApp"),
+        ]
+        # A flood is not written down line by line.
+        for _ in range(80):
+            httpx.post(address, content=b"no JSON")
+        assert len(_audit(site)) < 80
+        assert "PRIVATE" not in str(_audit(site))
+
+
+def test_a_person_who_asks_by_the_address_of_notifications_counts_as_a_person(
+    site_folder: Path,
+) -> None:
+    with running_site(site_folder, workers=0, invocations_per_minute=6) as site:
+        viewer = site.viewer()
+        address = f"{site.url}/apps/probe/imagenotification"
+        statuses = [
+            httpx.post(
+                address,
+                json=viewer.body(
+                    "create", site.slide().slide_id, {"input": {"type": "wholeSlide"}}
+                ),
+            ).status_code
+            for _ in range(12)
+        ]
+        assert statuses.count(200) <= 8
+        assert set(statuses) == {200, 503}
+
+
+def test_a_database_that_is_away_is_no_error_of_the_request() -> None:
+    app = FastAPI()
+    answers.install(app)
+
+    @app.get("/")
+    def away() -> None:
+        raise OperationalError("SELECT 'PRIVATE'", {}, Exception("PRIVATE"))
+
+    async def asked() -> httpx.Response:
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://a") as one:
+            return await one.get("/")
+
+    answer = asyncio.run(asked())
+    assert answer.status_code == 503
+    assert int(answer.headers["Retry-After"]) > 0
+    assert "PRIVATE" not in answer.text
 
 
 def _audit(site: Site) -> list[dict[str, Any]]:

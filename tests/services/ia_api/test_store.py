@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 
 from hub.durable.database import Database
 from hub.durable.sealing import Sealer
@@ -21,7 +21,7 @@ from services.ia_api.leases import Leases
 from services.ia_api.models import Job, Token
 from services.ia_api.settings import ServiceSettings
 from services.ia_api.states import ENDED, FOLLOWS, STATES
-from services.ia_api.store import Request, Store
+from services.ia_api.store import Request, Store, stamp_of
 from services.ia_api.transitions import Lost
 from tests import postgres
 
@@ -472,3 +472,40 @@ def test_a_token_that_is_renewed_while_its_last_job_closes_is_never_lost(
             select(Token).where(Token.callback_url == base.callback_url)
         ).all()
     assert left == []
+
+
+def _whole(**other: object) -> Request:
+    plain = _request(**other)
+    return dataclasses.replace(plain, stamp=stamp_of(plain.input, plain.context))
+
+
+def test_a_job_is_superseded_by_hand_whole_or_not_at_all(store: Store) -> None:
+    job = _queued(store, _whole())
+    with store.database.writing() as session:
+        session.execute(delete(Token))
+    with pytest.raises(BadInvocation, match="no token"):
+        jobs.supersede(store, job.job_id)
+    assert store.get(job.job_id).state == "queued"
+
+
+def test_the_same_work_is_never_begun_twice_by_hand(
+    store: Store, leases: Leases
+) -> None:
+    request = _whole()
+    job = _queued(store, request)
+    leases.claim(job.job_id, 1, "one")
+    leases.settle(job.job_id, "one", "dead", code="crash")
+    fresh = jobs.retry(store, job.job_id)
+    with pytest.raises(BadInvocation, match="under way"):
+        jobs.retry(store, job.job_id)
+    again = store.receive(dataclasses.replace(request, cancellation_token="again"))
+    assert (again.how, again.job.job_id) == ("attached", fresh)
+
+
+def test_superseding_by_hand_leaves_one_job_for_the_work(store: Store) -> None:
+    request = _whole()
+    job = _queued(store, request)
+    fresh = jobs.supersede(store, job.job_id)
+    assert store.get(job.job_id).state == "superseded"
+    again = store.receive(dataclasses.replace(request, cancellation_token="again"))
+    assert again.job.job_id == fresh
