@@ -124,8 +124,15 @@ def _held(headers: Sequence[Dataset], settings: Acceptance) -> list[Reason]:
         reasons.append(
             Reason("burned_in", "text may be burnt into the pixels: look at them")
         )
-    if len({str(one.get("PatientID", "")) for one in headers}) > 1:
-        reasons.append(Reason("patient", "the images name different patients"))
+    for keyword in ("PatientID", "IssuerOfPatientID", "PatientBirthDate"):
+        if len({str(one.get(keyword) or "").strip() for one in headers}) > 1:
+            reasons.append(Reason("patient", "the images name different patients"))
+            break
+    else:
+        if len({_letters(one.get("PatientName")) for one in headers}) > 1:
+            reasons.append(Reason("patient", "the images name different patients"))
+    if len({str(one.get("StudyInstanceUID", "")) for one in headers}) > 1:
+        reasons.append(Reason("study", "the images are of different studies"))
     if len({str(one.get("SOPClassUID", "")) for one in headers}) > 1:
         reasons.append(Reason("mixed", "the images are of different kinds"))
     frames = headers[0].get("NumberOfFrames")
@@ -142,6 +149,11 @@ def _held(headers: Sequence[Dataset], settings: Acceptance) -> list[Reason]:
         code, _, text = problem.partition(": ")
         reasons.append(Reason(f"geometry_{code}", text))
     return reasons
+
+
+def _letters(name: object) -> str:
+    """A name without the signs in which spellings of one name differ."""
+    return "".join(filter(str.isalnum, str(name or "").casefold()))
 
 
 def _warnings(header: Dataset, settings: Acceptance) -> list[Reason]:

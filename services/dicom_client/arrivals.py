@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+
+from pydicom import Dataset
 
 from services.dicom_client.headers import Header, read_header
 
@@ -54,12 +56,39 @@ def instance_key(sop_instance: str) -> str:
     return hashlib.sha256(b"instance\0" + sop_instance.encode()).hexdigest()
 
 
-def content_hash(series: str, sop_instances: Iterable[str]) -> str:
-    """What a series is recognised by: its UID and those of its instances, unordered."""
+_PERSON = ("PatientID", "PatientName", "PatientBirthDate")
+
+
+def content_hash(series: str, sop_instances: Iterable[str], person: str = "") -> str:
+    """What a series is recognised by: its UID and those of its instances, unordered.
+
+    And by whom it is of (`person_of`): UIDs that were copied, by a phantom's protocol
+    or a broken console, must not make two people one.
+    """
     digest = hashlib.sha256(b"content\0" + series.encode())
     for uid in sorted(set(sop_instances)):
         digest.update(b"\0" + uid.encode())
+    if person:
+        digest.update(b"\0\0" + person.encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
+
+
+def person_in(header: Dataset) -> str:
+    """Whom an image is of; see `person_of`."""
+    return person_of({name: header.get(name) for name in _PERSON})
+
+
+def person_of(told: Mapping[str, object]) -> str:
+    """Whom images are of, to tell people apart by: the id, else name and birth date.
+
+    `told` has the values by DICOM keyword. Empty where nothing tells.
+    """
+    number = str(told.get("PatientID") or "").strip()
+    if number:
+        return number
+    name = "".join(filter(str.isalnum, str(told.get("PatientName") or "").casefold()))
+    birth = str(told.get("PatientBirthDate") or "").strip()
+    return f"{name}\0{birth}" if name or birth else ""
 
 
 @dataclass(frozen=True)

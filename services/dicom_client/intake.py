@@ -141,7 +141,11 @@ class Intake:
     ) -> None:
         paths = self._jobs.files_of_series(job.series_key)
         headers = read_headers(paths)
-        if headers is None or not headers:
+        if not headers:
+            if _is_out_of_reach(paths):
+                # A share that is away for a while: nothing of it is lost, so it waits.
+                log.warning("a series is out of reach", extra={"job": job.job_id})
+                return
             gone = Reason("files", "its files cannot be read any more")
             self._jobs.ignore(job, [gone], Dataset())
             return
@@ -193,6 +197,19 @@ def read_headers(paths: Sequence[Path]) -> list[Dataset] | None:
         except (OSError, InvalidDicomError, ValueError, EOFError, KeyError):
             return None
     return sorted(headers, key=_number)
+
+
+def _is_out_of_reach(paths: Sequence[Path]) -> bool:
+    """Whether a file that is known cannot be opened; one that is gone is forgotten.
+
+    The next look at the folders says which it is: only what it finds gone is.
+    """
+    for path in paths:
+        try:
+            path.open("rb").close()
+        except OSError:
+            return True
+    return False
 
 
 def _number(header: Dataset) -> int:

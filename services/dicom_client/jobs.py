@@ -27,6 +27,8 @@ from services.dicom_client.arrivals import (
     Arrival,
     content_hash,
     instance_key,
+    person_in,
+    person_of,
     series_key,
 )
 from services.dicom_client.errors import DicomClientError, NoSuchThing
@@ -45,6 +47,10 @@ _FACTS = (
 # Files noted in one transaction: others wait for it.
 _PIECE = 500
 # Nothing of it is at a server yet.
+_ANOTHERS = Reason(
+    "another-person",
+    "the same UIDs came before for another patient: find out whose the images are",
+)
 _UNSENT = ("stable", "held", "unmatched", "ambiguous", "matched", "deidentified")
 
 
@@ -257,7 +263,9 @@ class Jobs:
         `template` is the version in force of the choice's; None where there is none.
         """
         uid = str(headers[0].SeriesInstanceUID)
-        content = content_hash(uid, (str(one.SOPInstanceUID) for one in headers))
+        person = person_in(headers[0])
+        instances = (str(one.SOPInstanceUID) for one in headers)
+        content = content_hash(uid, instances, person)
         with self.database.writing() as session:
             row = transitions.get(session, job.job_id)
             if row.arrived != job.arrived or row.collecting is None:
@@ -283,7 +291,14 @@ class Jobs:
                     **facts,
                 )
                 return row
-            self._call_off_smaller(session, row)
+            if len({person_in(one) for one in headers}) > 1:
+                pass  # it is held, and nobody's job is called off for it
+            elif self._is_anothers(session, row, person):
+                verdict = Verdict(
+                    Decision.HELD, (*verdict.reasons, _ANOTHERS), verdict.warnings
+                )
+            else:
+                self._call_off_smaller(session, row, len(headers))
             packed = zlib.compress(json.dumps([str(path) for path in paths]).encode())
             transitions.change(
                 session,
@@ -328,13 +343,27 @@ class Jobs:
                 session, row, "matched", detail=template.template.name, **of(template)
             )
 
-    def _call_off_smaller(self, session: Session, row: Job) -> None:
+    def _is_anothers(self, session: Session, row: Job, person: str) -> bool:
+        """Whether the series' UID came before under another person."""
+        found = session.scalars(
+            select(Job).where(
+                Job.series_key == row.series_key,
+                Job.job_id != row.job_id,
+                Job.content_hash.is_not(None),
+                Job.facts_sealed.is_not(None),
+            )
+        )
+        people = {person_of(self.facts(one)) for one in found}
+        return bool(people - {person})
+
+    def _call_off_smaller(self, session: Session, row: Job, images: int) -> None:
         """Jobs on fewer images of the series, which are not sent yet."""
         found = session.scalars(
             select(Job).where(
                 Job.series_key == row.series_key,
                 Job.job_id != row.job_id,
                 Job.state.in_(_UNSENT),
+                Job.instances <= images,
             )
         ).all()
         for smaller in found:

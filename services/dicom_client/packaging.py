@@ -51,8 +51,10 @@ PACKAGE = "package.zip"
 TEMPLATE = "autosegmentation_template.yml"
 REPORT = "report.json"
 
-ONE_OF_EACH = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
-"""The server takes one series at a time, in one coordinate system."""
+ONE_OF_EACH = (
+    *("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"),
+)
+"""The server takes one series at a time, of one person, in one coordinate system."""
 LEVEL = 3
 """Of zlib: CT shrinks to 36 %, as with the usual 6, which takes three times as long."""
 

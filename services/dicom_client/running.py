@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from services.dicom_client.arrivals import content_hash
+from services.dicom_client.arrivals import content_hash, person_in
 from services.dicom_client.errors import (
     DicomClientError,
     EngineError,
@@ -158,7 +158,8 @@ class Run:
         if headers is None or not headers:
             raise Changed("an image of the series cannot be read any more")
         uid = str(headers[0].SeriesInstanceUID)
-        found = content_hash(uid, (str(one.SOPInstanceUID) for one in headers))
+        instances = (str(one.SOPInstanceUID) for one in headers)
+        found = content_hash(uid, instances, person_in(headers[0]))
         if found != self.job.content_hash:
             raise Changed("the images are not those that were there at first")
         return paths
