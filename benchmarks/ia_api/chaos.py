@@ -28,6 +28,7 @@ from typing import Any
 
 from sqlalchemy import Engine, create_engine, text
 
+from benchmarks.ia_api.conditions import conditions
 from benchmarks.ia_api.ending import ended_in_order
 from tests import postgres, slides
 from tests.pathology_server import (
@@ -85,6 +86,7 @@ class Rows:
 
 def main() -> int:
     chosen = _arguments()
+    told = conditions()
     with ended_in_order(), ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         server = stack.enter_context(PathologyServer(keep_requests=1000))
@@ -98,7 +100,7 @@ def main() -> int:
         rows = Rows(url)
         stack.callback(rows.close)
         figures = _run(site, rows, chosen)
-    print(json.dumps(figures, indent=1))
+    print(json.dumps(told | figures, indent=1))
     return 0 if figures["broken"] == [] else 1
 
 

@@ -31,6 +31,8 @@ from typing import Any
 
 import httpx
 
+from benchmarks.ia_api.conditions import conditions
+from benchmarks.ia_api.ending import ended_in_order
 from tests.pathology_server import (
     PathologyServer,
     ProtocolViolation,
@@ -221,7 +223,8 @@ def _process(request: Path) -> None:
 
 def compare(chosen: argparse.Namespace) -> Json:
     """Ask both in turn; then let the worker of each work off what was asked."""
-    with ExitStack() as stack:
+    told = conditions()
+    with ended_in_order(), ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         server = stack.enter_context(
             PathologyServer(latency_s=chosen.latency_ms / 1000)
@@ -254,7 +257,7 @@ def compare(chosen: argparse.Namespace) -> Json:
                 chosen,
             ),
         }
-    return _report(chosen, times, rates)
+    return told | _report(chosen, times, rates)
 
 
 class _Peer:

@@ -14,6 +14,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from benchmarks.ia_api.conditions import conditions
+from benchmarks.ia_api.ending import ended_in_order
 from tests.pathology_server import PathologyServer, synthetic_slide
 from tests.services.ia_api.running_site import Site, wait
 
@@ -29,7 +31,9 @@ def main() -> None:
         synthetic_slide(f"sl-{number}", width=320, height=200)
         for number in range(chosen.jobs + 1)
     ]
+    told = conditions()
     with (
+        ended_in_order(),
         tempfile.TemporaryDirectory() as folder,
         PathologyServer(slides, latency_s=chosen.latency_ms / 1000) as server,
         Site(Path(folder), server, jobs_per_worker=2) as site,
@@ -55,7 +59,8 @@ def main() -> None:
     times = sorted(answer.seconds * 1000 for answer in answers)
     print(
         json.dumps(
-            {
+            told
+            | {
                 "jobs": chosen.jobs,
                 "callback_latency_ms": chosen.latency_ms,
                 "users": chosen.users,

@@ -16,6 +16,8 @@ from pathlib import Path
 import psutil
 from sqlalchemy import create_engine, text
 
+from benchmarks.ia_api.conditions import conditions
+from benchmarks.ia_api.ending import ended_in_order
 from tests.pathology_server import PathologyServer, synthetic_slide
 from tests.services.ia_api.running_site import Site
 
@@ -26,7 +28,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60)
     chosen = parser.parse_args()
     names = [f"batch-{number}" for number in range(chosen.notifications)]
+    told = conditions()
     with (
+        ended_in_order(),
         tempfile.TemporaryDirectory() as folder,
         PathologyServer(keep_requests=1000, latency_s=0.05) as server,
         Site(Path(folder), server) as site,
@@ -63,7 +67,8 @@ def main() -> None:
     waits.sort()
     print(
         json.dumps(
-            {
+            told
+            | {
                 "notifications": len(answers),
                 "answered_200": sum(answer.status == 200 for answer in answers),
                 "jobs_kept": kept,
