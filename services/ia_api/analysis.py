@@ -44,7 +44,6 @@ from services.ia_api.versions import Version
 
 LOST_WORKER = 3
 """The exit code of an analysis whose worker is gone."""
-_NICE = 10
 
 
 @dataclass(frozen=True)
@@ -80,8 +79,6 @@ def main(task: Task, pipe: Connection) -> None:
     os.umask(0o077)
     os.setpgid(0, 0)
     _silence()
-    # Behind the web server, which a person waits for, and behind its own worker.
-    os.nice(_NICE)
     # A core dump would hold the slide.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     stopped = threading.Event()
