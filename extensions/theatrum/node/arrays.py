@@ -4,7 +4,8 @@ An array is an `xarray.DataArray`, most often over dask, so that nothing is read
 it is asked for. Its dimensions are among t, c, z, y, x; coordinates along z, y and x
 carry their `units`. A scan says where it lies by `attrs["affine"]`: 4 x 4, which takes
 the index (x, y, z, 1) of a voxel, note the order, to the millimetres of its centre in
-RAS (right, anterior, superior), as NIfTI has it.
+RAS (right, anterior, superior), as NIfTI has it; where `attrs["convention"]` is "LPS",
+in DICOM's left, posterior, superior.
 
 xarray is heavy, so this module does not import it: what is asked of a value here is
 only what the ports need.
@@ -22,7 +23,9 @@ import numpy.typing as npt
 from theatrum.node.errors import BadValue
 
 if TYPE_CHECKING:
-    from xarray import DataArray as Array
+    from xarray import DataArray
+
+    Array = DataArray
 else:
 
     @runtime_checkable
@@ -64,6 +67,8 @@ def affine_of(array: Array) -> Affine | None:
         raise BadValue("The affine of this image is not 4 x 4 finite numbers.")
     if abs(np.linalg.det(affine[:3, :3])) < 1e-12:
         raise BadValue("The affine of this image is flat: it gives voxels no volume.")
+    if array.attrs.get("convention") == "LPS":
+        affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
     return affine
 
 

@@ -1,0 +1,1 @@
+"""The first nodes of the catalogue, each against an independent program."""
