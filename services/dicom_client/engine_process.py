@@ -37,6 +37,7 @@ from theatrum.node import (
 from theatrum.structures import (
     BadGeometry,
     Drawn,
+    in_order,
     series_geometry,
     structure_set,
     volume,
@@ -128,6 +129,7 @@ def _run(task: dict[str, Any], say: Say, stopped: threading.Event) -> None:
     scan = volume(images)
     for image in images:
         del image.PixelData
+    ordered = in_order(images)
     say({"kind": "progress", "share": 0.1})
 
     def progress(share: float, _text: str) -> None:
@@ -137,7 +139,6 @@ def _run(task: dict[str, Any], say: Say, stopped: threading.Event) -> None:
     outputs = node.run({_input_of(node): scan}, task["parameters"], context)
     context.check()
     drawn = drawn_of(outputs, scan, task["wanted"], f"{node.name} {node.version}")
-    ordered = _in_order(images, geometry.sop_instance_uids)
     made = structure_set(
         drawn,
         ordered,
@@ -223,11 +224,6 @@ def uids_of(
         for keyword in ("SOPInstanceUID", "SeriesInstanceUID")
         for hashed in [hashlib.sha256(f"{keyword}\0{said}".encode()).digest()]
     }
-
-
-def _in_order(images: Sequence[Dataset], uids: Sequence[str]) -> list[Dataset]:
-    by_uid = {str(one.SOPInstanceUID): one for one in images}
-    return [by_uid[uid] for uid in uids]
 
 
 def _write(made: Dataset, target: Path) -> None:

@@ -27,6 +27,8 @@ from theatrum.structures import (
     BadGeometry,
     SeriesGeometry,
     StructureError,
+    frame_number,
+    frames,
     in_order,
     problems,
     read,
@@ -44,6 +46,7 @@ from services.dicom_client.result_checks import (
     before_reidentification,
     iod_findings,
     opened,
+    place_key,
     stops,
 )
 from services.dicom_client.segmentation import segmentation
@@ -179,6 +182,11 @@ def _finish(
             Finding(7, Severity.WARNING, "images are missing: contours only")
         )
         output = "rtstruct"
+    if output != "rtstruct" and geometry.frame_numbers:
+        findings.append(
+            Finding(7, Severity.WARNING, "the images are multi-frame: contours only")
+        )
+        output = "rtstruct"
     files = _staged(done, output, ordered, geometry, folder, made_at, findings)
     findings += after_reidentification(done, mapping, ordered[0])
     for file in files:
@@ -216,6 +224,9 @@ def _over_gaps(headers: Sequence[Dataset]) -> SeriesGeometry | None:
         size=(*within.size[:2], count),
         affine_lps=affine,
         sop_instance_uids=tuple(str(one.SOPInstanceUID) for one in ordered),
+        frame_numbers=tuple(
+            number for one in ordered if (number := frame_number(one)) is not None
+        ),
     )
 
 
@@ -234,11 +245,13 @@ def _as_sent(geometry: SeriesGeometry, mapping: Mapping) -> SeriesGeometry:
 
 
 def _places(headers: Sequence[Dataset], mapping: Mapping) -> dict[str, Array]:
-    """Where each image lies, by the pseudonym of its SOP Instance UID."""
+    """Where each image lies, by the pseudonym of its SOP Instance UID (`place_key`)."""
     given_out = {original: uid for uid, original in mapping.uids.items()}
     return {
-        given_out.get(uid, uid): np.array([float(p) for p in one.ImagePositionPatient])
-        for one in headers
+        place_key(given_out.get(uid, uid), frame_number(one)): np.array(
+            [float(part) for part in one.ImagePositionPatient]
+        )
+        for one in frames(headers)
         if (uid := str(one.SOPInstanceUID))
     }
 

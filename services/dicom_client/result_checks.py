@@ -225,6 +225,11 @@ def _names(dataset: Dataset, wanted: Sequence[str]) -> Iterator[Finding]:
             yield Finding(7, Severity.WARNING, f"{name} {what}")
 
 
+def place_key(uid: str, frame: object = None) -> str:
+    """What a slice is known by: its instance, and its frame where it is one of many."""
+    return uid if frame is None else f"{uid}#{frame}"
+
+
 @dataclass(frozen=True)
 class _Stack:
     """Where the images of a series lie, each by its own position and not by a grid."""
@@ -248,7 +253,9 @@ class _Stack:
         if places is None:
             origin = geometry.affine_lps[:3, 3]
             uids = geometry.sop_instance_uids
-            places = {uid: origin + at * step for at, uid in enumerate(uids)}
+            numbers = geometry.frame_numbers or [None] * len(uids)
+            keys = [place_key(*one) for one in zip(uids, numbers, strict=True)]
+            places = {key: origin + at * step for at, key in enumerate(keys)}
         return cls(
             np.array([across / columns_mm, down / rows_mm, normal]),
             (columns_mm, rows_mm),
@@ -326,7 +333,10 @@ def _place_faults(
     }
     nearest = min(beside, key=lambda uid: beside[uid])
     named = {
-        str(one.get("ReferencedSOPInstanceUID", ""))
+        place_key(
+            str(one.get("ReferencedSOPInstanceUID", "")),
+            one.get("ReferencedFrameNumber"),
+        )
         for one in contour.get("ContourImageSequence") or []
     } & beside.keys()
     ends = [float(stack.depth_of(place)) for place in stack.places.values()]

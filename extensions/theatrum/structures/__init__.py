@@ -2,6 +2,7 @@
 
 from theatrum.structures.comparison import Comparison, compare, dice
 from theatrum.structures.errors import BadGeometry, BadStructures, StructureError
+from theatrum.structures.frames import frame_number, frames, is_multiframe
 from theatrum.structures.geometry import (
     SeriesGeometry,
     in_order,
@@ -48,7 +49,10 @@ __all__ = [
     "compare",
     "dice",
     "draw",
+    "frame_number",
+    "frames",
     "in_order",
+    "is_multiframe",
     "mask",
     "mask_of",
     "picture",

@@ -18,6 +18,7 @@ from pydicom import Dataset
 
 from theatrum.node import Volume
 from theatrum.structures.errors import BadGeometry
+from theatrum.structures.frames import frame_number, frames, planes
 
 Array = npt.NDArray[np.float64]
 
@@ -40,15 +41,18 @@ class SeriesGeometry:
     affine_lps
         4 x 4: takes (x, y, z, 1) of a voxel to the patient's millimetres.
     sop_instance_uids
-        Of each slice, in the order of z.
+        Of each slice, in the order of z; the slices of a multi-frame image share one.
     frame_of_reference_uid
         The coordinate system that the millimetres belong to.
+    frame_numbers
+        Of each slice, from 1; empty where every slice is an instance of its own.
     """
 
     size: tuple[int, int, int]
     affine_lps: Array
     sop_instance_uids: tuple[str, ...]
     frame_of_reference_uid: str
+    frame_numbers: tuple[int, ...] = ()
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
@@ -74,10 +78,14 @@ def problems(headers: Sequence[Dataset]) -> list[str]:
     """What keeps these images from being one volume; empty if nothing does.
 
     Each is a short word, a colon and a sentence: mixed, orientation, duplicate, gap,
-    shift, tilt, few.
+    shift, tilt, few. Frames of a multi-frame image count as images.
     """
     if not headers:
         return ["few: there is no image"]
+    try:
+        headers = frames(headers)
+    except BadGeometry as err:
+        return [str(err)]
     found = []
     for keyword, what in (
         ("SeriesInstanceUID", "series"),
@@ -153,6 +161,7 @@ def series_geometry(headers: Sequence[Dataset]) -> SeriesGeometry:
         raise BadGeometry("; ".join(hindrances))
     ordered = in_order(headers)
     first = ordered[0]
+    numbers = [frame_number(one) for one in ordered]
     cosines = np.array(_numbers(first, "ImageOrientationPatient"))
     down_mm, right_mm = _numbers(first, "PixelSpacing")
     origin = np.array(_numbers(first, "ImagePositionPatient"))
@@ -166,12 +175,16 @@ def series_geometry(headers: Sequence[Dataset]) -> SeriesGeometry:
         affine,
         tuple(str(one.SOPInstanceUID) for one in ordered),
         str(first.get("FrameOfReferenceUID", "")),
+        tuple(one for one in numbers if one is not None),
     )
 
 
 def in_order(headers: Iterable[Dataset]) -> list[Dataset]:
-    """Images sorted along the normal of the first, from low to high."""
-    listed = list(headers)
+    """Images sorted along the normal of the first, from low to high.
+
+    Of multi-frame images these are their frames' headers (`frames`).
+    """
+    listed = frames(list(headers))
     normal = _normal(listed[0])
     return sorted(
         listed,
@@ -182,19 +195,24 @@ def in_order(headers: Iterable[Dataset]) -> list[Dataset]:
 def volume(images: Sequence[Dataset]) -> Volume:
     """The voxels of a series: CT in Hounsfield units, all else rescaled as it says."""
     geometry = series_geometry(images)
-    ordered = in_order(images)
     columns, rows, slices = geometry.size
+    first = frames(images[:1])[0]
+    normal = _normal(first)
+    ordered = sorted(
+        planes(images),
+        key=lambda one: float(
+            np.array(_numbers(one[0], "ImagePositionPatient")) @ normal
+        ),
+    )
     array = np.empty((slices, rows, columns), dtype=np.float32)
-    for at, image in enumerate(ordered):
-        slope = float(image.get("RescaleSlope", 1) or 1)
-        intercept = float(image.get("RescaleIntercept", 0) or 0)
-        array[at] = image.pixel_array * slope + intercept
+    for at, (header, values) in enumerate(ordered):
+        slope = float(header.get("RescaleSlope", 1) or 1)
+        intercept = float(header.get("RescaleIntercept", 0) or 0)
+        array[at] = values * slope + intercept
     whole = np.rint(array)
     if np.array_equal(whole, array) and np.abs(whole).max() < 32_768:
-        return Volume(
-            whole.astype(np.int16), geometry.affine_lps, str(ordered[0].Modality)
-        )
-    return Volume(array, geometry.affine_lps, str(ordered[0].Modality))
+        return Volume(whole.astype(np.int16), geometry.affine_lps, str(first.Modality))
+    return Volume(array, geometry.affine_lps, str(first.Modality))
 
 
 def _slice_step(ordered: Sequence[Dataset], origin: Array) -> Array:

@@ -204,7 +204,7 @@ def structure_set(
 
 def _reference(first: Dataset, geometry: SeriesGeometry) -> Dataset:
     images = []
-    for uid in geometry.sop_instance_uids:
+    for uid in dict.fromkeys(geometry.sop_instance_uids):
         image = Dataset()
         image.ReferencedSOPClassUID = first.SOPClassUID
         image.ReferencedSOPInstanceUID = uid
@@ -262,6 +262,8 @@ def _drawn(mask: Mask, geometry: SeriesGeometry, image_class: str) -> Iterator[D
             image = Dataset()
             image.ReferencedSOPClassUID = image_class
             image.ReferencedSOPInstanceUID = geometry.sop_instance_uids[int(z)]
+            if geometry.frame_numbers:
+                image.ReferencedFrameNumber = geometry.frame_numbers[int(z)]
             contour = Dataset()
             contour.ContourImageSequence = Items([image])
             contour.ContourGeometricType = "CLOSED_PLANAR"

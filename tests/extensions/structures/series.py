@@ -55,3 +55,51 @@ def _meta():
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     return meta
+
+
+def enhanced(images, sop_class="1.2.840.10008.5.1.4.1.1.2.1", backwards=False):
+    """The same series as one multi-frame object (Enhanced CT by default).
+
+    Orientation and spacing are shared, positions are each frame's own, and the rescale
+    stands in its functional group, as PS3.3 A.38 wants. `backwards` stores the frames
+    against their order in space.
+    """
+    from pydicom.sequence import Sequence
+
+    def group(target, source, keyword, *names):
+        item = Dataset()
+        for name in names:
+            setattr(item, name, getattr(source, name))
+        setattr(target, keyword, Sequence([item]))
+
+    stored = images[::-1] if backwards else images
+    whole = Dataset()
+    first = images[0]
+    for name in (
+        *("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "Modality"),
+        *("PatientName", "PatientID", "Rows", "Columns", "SamplesPerPixel"),
+        *("PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit"),
+        "PixelRepresentation",
+    ):
+        setattr(whole, name, getattr(first, name))
+    for name in ("PatientBirthDate", "PatientSex", "StudyDate", "StudyTime"):
+        if name in first:
+            setattr(whole, name, getattr(first, name))
+    whole.SOPClassUID, whole.SOPInstanceUID = sop_class, generate_uid()
+    whole.ImageType = ["ORIGINAL", "PRIMARY", "VOLUME", "NONE"]
+    whole.NumberOfFrames = len(images)
+    shared = Dataset()
+    group(shared, first, "PixelMeasuresSequence", "PixelSpacing", "SliceThickness")
+    group(shared, first, "PlaneOrientationSequence", "ImageOrientationPatient")
+    rescale = ("RescaleSlope", "RescaleIntercept")
+    group(shared, first, "PixelValueTransformationSequence", *rescale)
+    whole.SharedFunctionalGroupsSequence = Sequence([shared])
+    per_frame = []
+    for image in stored:
+        own = Dataset()
+        group(own, image, "PlanePositionSequence", "ImagePositionPatient")
+        per_frame.append(own)
+    whole.PerFrameFunctionalGroupsSequence = Sequence(per_frame)
+    whole.PixelData = b"".join(one.PixelData for one in stored)
+    whole.file_meta = _meta()
+    return whole
