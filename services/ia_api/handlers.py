@@ -42,6 +42,7 @@ from services.ia_api.regions import regions_needed
 from services.ia_api.servers import Servers
 from services.ia_api.settings import ServiceSettings
 from services.ia_api.slide_info import SlideInfo, slide_info
+from services.ia_api.states import ACTIVE
 from services.ia_api.store import Received, Request, Store, stamp_of
 
 Json = dict[str, Any]  # Any: JSON of the interface
@@ -221,7 +222,7 @@ def _first_result(
                 if own is not None:
                     return own, slide, server
             looked_for_lost = True
-            return _stored(asked, server, slide, job, previous), slide, server
+            return _stored(here, asked, server, slide, job, previous), slide, server
         except Transient as err:
             lost = looked_for_lost
             look = partial(_look, here, invocation)
@@ -239,6 +240,7 @@ def _first_result(
 
 
 def _stored(
+    here: Service,
     asked: Asked,
     server: PathologyServer,
     slide: SlideInfo,
@@ -255,12 +257,23 @@ def _stored(
     if previous is not None and previous.result_id is not None:
         try:
             old = server.result(previous.result_id)
-            if not results.is_final(old):
+            if not results.is_final(old) and not _is_taken(here, old, job):
                 return server.update_result(results.updated(old, fresh, slide, **how))
         except (Gone, Conflict):
             # Deleted or changed by a person: it is left alone.
             pass
     return server.create_result(results.new_result(fresh, slide, **how))
+
+
+def _is_taken(here: Service, old: Json, job: Job) -> bool:
+    """Whether another job has taken an old result for itself since we looked."""
+    whose = _job_of(old)
+    if whose is None or whose == job.job_id:
+        return False
+    try:
+        return here.store.get(whose).state in ACTIVE
+    except NoSuchJob:
+        return False
 
 
 def _again(here: Service, asked: Asked, job: Job) -> Json:

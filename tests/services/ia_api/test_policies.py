@@ -20,7 +20,7 @@ from services.ia_api import jobs
 from services.ia_api.database import open_database
 from services.ia_api.settings import ServiceSettings
 from services.ia_api.store import Store
-from tests.pathology_server import Delay, PathologyServer, Status
+from tests.pathology_server import Delay, DropAfter, PathologyServer, Status
 
 from .running_site import Site, running_site, wait
 
@@ -252,3 +252,35 @@ def test_what_was_marked_is_forgotten_when_the_job_is_done(site_folder: Path) ->
         kept = _rows(site, "input_json", "context_json")
         assert kept == [('{"type": "multiArea"}', "null")]
         assert site.containing("NAME-OF-A-PATIENT") == []
+
+
+def test_two_requests_after_a_failure_do_not_share_its_result(
+    site_folder: Path,
+) -> None:
+    with running_site(site_folder) as site:
+        slide = site.slide("raise")
+        viewer = site.viewer("region")
+        failed = viewer.create(slide.slide_id, {"polygons": [_square(0.1)]})
+        site.wait_result(failed.result_id, "Analysis failed (analysis)")
+        site.note(slide, "")
+        # The first one has the old result already, and our service hears it late.
+        faults = site.server.faults
+        faults.plan("results.update", DropAfter(), slide_id=slide.slide_id)
+        faults.plan("results.of_slide", Delay(2.0), slide_id=slide.slide_id)
+        with _beside(
+            lambda: viewer.create(slide.slide_id, {"polygons": [_square(0.2)]})
+        ):
+            site.server.record.wait(lambda record: record.of("results.of_slide"))
+            viewer.create(slide.slide_id, {"polygons": [_square(0.3)]})
+        wait(
+            lambda: _states(site) == ["dead", "succeeded", "succeeded"],
+            "both have succeeded",
+        )
+        width = slide.picture.width
+        shown = {one["displayResult"] for one in site.results(slide, "region")}
+        assert shown == {f"Area {(side * width) ** 2:.0f} px2" for side in (0.2, 0.3)}
+
+
+def _square(side: float) -> dict[str, Any]:
+    corners = [(0, 0), (side, 0), (side, side), (0, side)]
+    return {"points": [{"x": x, "y": y} for x, y in corners]}
