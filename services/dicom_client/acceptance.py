@@ -13,16 +13,23 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from pydicom import Dataset
-from pydicom.uid import (
-    CTImageStorage,
-    EnhancedCTImageStorage,
-    EnhancedMRImageStorage,
-    MRImageStorage,
-    PositronEmissionTomographyImageStorage,
-    SecondaryCaptureImageStorage,
-)
-from theatrum.structures import problems
+from pydicom.uid import SecondaryCaptureImageStorage, UID_dictionary
+from theatrum.structures import BadGeometry, frames, problems
 
+KINDS = {
+    keyword: uid
+    for uid, (_name, kind, _more, _retired, keyword) in UID_dictionary.items()
+    if kind == "SOP Class" and "Storage" in keyword
+}
+"""The standard's storage classes by their keywords (PS3.6 annex A)."""
+SEGMENTED = (
+    *("CTImageStorage", "EnhancedCTImageStorage"),
+    "LegacyConvertedEnhancedCTImageStorage",
+    *("MRImageStorage", "EnhancedMRImageStorage"),
+    "LegacyConvertedEnhancedMRImageStorage",
+    *("PositronEmissionTomographyImageStorage", "EnhancedPETImageStorage"),
+    "LegacyConvertedEnhancedPETImageStorage",
+)
 LOCALIZERS = r"\b(topogram|scout|scanogram|surview|localizer|localiser)\b"
 
 
@@ -56,13 +63,7 @@ class Acceptance:
     """The settings of this step."""
 
     sop_classes: frozenset[str] = frozenset(
-        {
-            CTImageStorage,
-            EnhancedCTImageStorage,
-            MRImageStorage,
-            EnhancedMRImageStorage,
-            PositronEmissionTomographyImageStorage,
-        }
+        uid for keyword, uid in KINDS.items() if keyword in SEGMENTED
     )
     """What is segmented; all else is ignored."""
     localizer: str = LOCALIZERS
@@ -135,15 +136,10 @@ def _held(headers: Sequence[Dataset], settings: Acceptance) -> list[Reason]:
         reasons.append(Reason("study", "the images are of different studies"))
     if len({str(one.get("SOPClassUID", "")) for one in headers}) > 1:
         reasons.append(Reason("mixed", "the images are of different kinds"))
-    frames = headers[0].get("NumberOfFrames")
-    if len(headers) == 1 and frames is not None and int(frames) >= settings.instances:
-        return reasons  # an enhanced object holds its geometry in its frames
-    if len(headers) < settings.instances:
+    count = _slices(headers)
+    if count < settings.instances:
         reasons.append(
-            Reason(
-                "few",
-                f"there are {len(headers)} images, fewer than {settings.instances}",
-            )
+            Reason("few", f"there are {count} images, fewer than {settings.instances}")
         )
     for problem in problems(headers):
         code, _, text = problem.partition(": ")
@@ -154,6 +150,14 @@ def _held(headers: Sequence[Dataset], settings: Acceptance) -> list[Reason]:
 def _letters(name: object) -> str:
     """A name without the signs in which spellings of one name differ."""
     return "".join(filter(str.isalnum, str(name or "").casefold()))
+
+
+def _slices(headers: Sequence[Dataset]) -> int:
+    """Images, each frame of a multi-frame one counted as one."""
+    try:
+        return len(frames(headers))
+    except BadGeometry:
+        return len(headers)
 
 
 def _warnings(header: Dataset, settings: Acceptance) -> list[Reason]:

@@ -24,7 +24,7 @@ from pydantic import (
     model_validator,
 )
 
-from services.dicom_client.acceptance import LOCALIZERS, Acceptance
+from services.dicom_client.acceptance import KINDS, LOCALIZERS, SEGMENTED, Acceptance
 from services.dicom_client.draw_server import DrawSettings, Endpoints, check_address
 from services.dicom_client.errors import BadRequest, DicomClientError
 from services.dicom_client.storage import STORAGE, StorageKind
@@ -68,6 +68,12 @@ def _hours(text: str) -> str:
     ):
         raise ValueError("write hours as 18:00-06:00")
     return text
+
+
+def _kind(keyword: str) -> str:
+    if keyword not in KINDS:
+        raise ValueError(f"{keyword!r} is no storage class such as CTImageStorage")
+    return keyword
 
 
 AeTitle = Annotated[str, Field(pattern=r"^[ -\[\]-~]{1,16}$")]
@@ -237,6 +243,8 @@ class ServiceSettings(_Table):
     pull_start: Annotated[str, Field(pattern=r"^(\d{4}-\d{2}-\d{2})?$")] = ""
     """Files last changed before this day are passed over; empty takes all."""
 
+    sop_classes: tuple[Annotated[str, AfterValidator(_kind)], ...] = SEGMENTED
+    """Kinds of objects that are segmented, by their keywords; others are ignored."""
     localizer: Annotated[str, AfterValidator(_pattern)] = LOCALIZERS
     """A pattern for series descriptions that are ignored; empty takes localizers."""
     min_instances: int = Field(10, ge=1)
@@ -322,6 +330,7 @@ class ServiceSettings(_Table):
     def acceptance(self) -> Acceptance:
         """What the acceptance checks want."""
         return Acceptance(
+            sop_classes=frozenset(KINDS[name] for name in self.sop_classes),
             localizer=self.localizer,
             instances=self.min_instances,
             study_date_from=self.study_date_from,
@@ -349,6 +358,7 @@ SECRETS = {
 CHANGEABLE = frozenset(
     {
         *("server", "localizer", "min_instances", "study_date_from", "warn_faces"),
+        "sop_classes",
         *("stable_s", "pull_start", "send_hours", "poll_s", "on_unknown_upload"),
         "on_unknown_delivery",
         *("beside_images", "retention_days", "received_days", "min_free_bytes"),

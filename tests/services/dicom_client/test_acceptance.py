@@ -1,6 +1,10 @@
 import pydicom
 import pytest
 from pydicom.uid import (
+    EnhancedCTImageStorage,
+    EnhancedMRImageStorage,
+    EnhancedPETImageStorage,
+    LegacyConvertedEnhancedCTImageStorage,
     MRImageStorage,
     PositronEmissionTomographyImageStorage,
     RTStructureSetStorage,
@@ -10,7 +14,8 @@ from pydicom.uid import (
 )
 
 from services.dicom_client.acceptance import Acceptance, Decision, decide
-from tests.extensions.structures.series import ct_series
+from services.dicom_client.settings import BadSettings, read
+from tests.extensions.structures.series import ct_series, enhanced
 
 FEW = Acceptance(instances=4)
 
@@ -81,6 +86,38 @@ def test_what_a_person_has_to_look_at_is_held(headers, code):
     decision, found = codes(headers())
     assert decision is Decision.HELD
     assert code in found
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        EnhancedCTImageStorage,
+        EnhancedMRImageStorage,
+        EnhancedPETImageStorage,
+        LegacyConvertedEnhancedCTImageStorage,
+    ],
+)
+def test_a_multi_frame_scan_is_taken_by_the_frames_it_holds(kind):
+    assert codes([enhanced(ct_series(), kind)]) == (Decision.ACCEPTED, [])
+    assert codes([enhanced(ct_series(slices=3), kind)])[1] == ["few"]
+
+
+def test_a_multi_frame_scan_that_forms_no_volume_is_held_with_the_reason():
+    gap = enhanced([one for at, one in enumerate(ct_series()) if at != 3])
+    assert codes([gap]) == (Decision.HELD, ["geometry_gap"])
+    phases = enhanced(ct_series() * 2)
+    assert codes([phases]) == (Decision.HELD, ["geometry_duplicate"])
+    torn = enhanced(ct_series())
+    torn.NumberOfFrames = 99
+    assert "geometry_mixed" in codes([torn])[1]
+
+
+def test_the_settings_say_what_is_segmented():
+    only_mr = read({"sop_classes": ["MRImageStorage"], "min_instances": 4}).acceptance()
+    assert codes(ct_series(), only_mr) == (Decision.IGNORED, ["sop_class"])
+    assert codes(every(SOPClassUID=MRImageStorage), only_mr)[0] is Decision.ACCEPTED
+    with pytest.raises(BadSettings, match="no storage class"):
+        read({"sop_classes": ["CT"]})
 
 
 def test_images_of_two_patients_are_held():

@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 import pydicom
+import pytest
 from pydicom import Dataset
 from pydicom.uid import RTStructureSetStorage, SegmentationStorage
 
 from tests.dcmtk import echoscu, free_port, listens, storescu
 from tests.draw_server import DrawServer
+from tests.extensions.structures.series import enhanced
 from tests.orthanc import orthanc
 
 from .client_site import CANARIES, Site, patient_series, running_site, wait, write
@@ -118,6 +120,36 @@ def _require_segmentation(made: Dataset, images: list[Dataset]) -> None:
     assert made.pixel_array.sum() == len(images) * int(
         (images[0].pixel_array == 1424).sum()
     )
+
+
+def test_an_enhanced_ct_comes_back_as_contours_on_its_frames(tmp_path: Path) -> None:
+    engine = tmp_path / "engines.py"
+    engine.write_text(ENGINES)
+    whole = enhanced(with_ring(patient_series()), backwards=True)
+    whole.StudyID = whole.AccessionNumber = ""
+    with running_site(tmp_path, engines=[f"{engine}:ring"]) as site:
+        template = {
+            "name": "Ring",
+            "engine": f"{engine}:ring",
+            "parameters": {"output": "both"},
+        }
+        site.ask("PUT", "templates", json=template)
+        all_of(site, "Ring")
+        site.drop([whole], "enhanced")
+        done = site.wait_state("done")
+        told = [one["text"] for one in site.detail(done["id"])["findings"]]
+        assert "the images are multi-frame: contours only" in told
+        (file,) = site.results()
+        result = pydicom.dcmread(file)
+    assert result.PatientID == CANARIES[1]
+    contours = result.ROIContourSequence[0].ContourSequence
+    images = [one.ContourImageSequence[0] for one in contours]
+    assert {one.ReferencedSOPInstanceUID for one in images} == {whole.SOPInstanceUID}
+    assert sorted(one.ReferencedFrameNumber for one in images) == list(range(1, 13))
+    for contour, image in zip(contours, images, strict=True):
+        group = whole.PerFrameFunctionalGroupsSequence[image.ReferencedFrameNumber - 1]
+        place = group.PlanePositionSequence[0].ImagePositionPatient
+        assert float(contour.ContourData[2]) == pytest.approx(float(place[2]), abs=1e-3)
 
 
 def test_what_is_past_its_time_goes_and_other_peoples_images_stay(
