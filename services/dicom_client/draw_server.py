@@ -19,6 +19,7 @@ import os
 import re
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -37,6 +38,7 @@ from services.dicom_client.errors import (
     NotReady,
     Refused,
     Transient,
+    Unanswered,
     Unauthorized,
     UnknownTask,
 )
@@ -46,6 +48,10 @@ ANSWER_BYTES = 8 << 20
 """The largest JSON answer that is read; the list of models has some 100 kB."""
 RESULT_BYTES = 512 << 20
 """The largest structure set that is taken."""
+ANSWER_S = 120.0
+"""How long a JSON answer may take, however slowly its bytes come."""
+RESULT_S = 3600.0
+"""The same for a structure set."""
 CHUNK_BYTES = 1 << 16
 
 
@@ -192,7 +198,8 @@ class DrawServer:
         """Send a package and return the token of its task.
 
         `watch` is told the share that was sent; what it raises ends the transfer. After
-        a Transient error the server may hold the package all the same.
+        a Transient error the server may hold the package all the same; after Unanswered
+        something took it, and what it said tells nothing.
         """
         fields = {"checksum": sha256}
         if self.settings.client_id:
@@ -212,13 +219,18 @@ class DrawServer:
                 files=sent,
                 timeout=timeout,
                 rewind=file.seek,
+                after=_raise_if_unanswered,
             ) as answer:
-                said = _json(answer)
+                try:
+                    said = _json(answer)
+                except Refused as err:
+                    # A page of a proxy, or a broken server: it has taken the package.
+                    raise Unanswered(f"{err}: nobody knows what it took") from err
         for name in ("transaction_token", "task_id"):
             token = said.get(name) if isinstance(said, dict) else None
             if isinstance(token, str | int) and _is_token(str(token)):
                 return str(token)
-        raise Refused("the server took the package and gave no token for it")
+        raise Unanswered("the server took the package and gave no token for it")
 
     def status(self, task: str) -> tuple[Progress, str]:
         """How far a task is, and the server's own word for it."""
@@ -246,6 +258,7 @@ class DrawServer:
         """
         digest = hashlib.sha256()
         size = 0
+        end = time.monotonic() + RESULT_S
         staging = target.with_name(f".{target.name}.part")
         with self._answer("GET", self._of(task, "result")) as answer:
             length = answer.headers.get("Content-Length", "")
@@ -257,6 +270,8 @@ class DrawServer:
                     watch(min(1.0, size / total) if total else 0.0)
                     if size > RESULT_BYTES:
                         raise BadDownload("the result is larger than any expected")
+                    if time.monotonic() > end:
+                        raise Transient("the result does not end")
                     file.write(chunk)
                     digest.update(chunk)
                 file.flush()
@@ -300,12 +315,17 @@ class DrawServer:
         path: str,
         *,
         rewind: Callable[[int], object] = lambda _at: None,
+        after: Callable[[httpx.Response], None] = lambda _answer: None,
         **arguments: Any,  # Any: httpx's own
     ) -> Iterator[httpx.Response]:
-        """A good answer, not yet read; once with a renewed token if ours has ended."""
+        """A good answer, not yet read; once with a renewed token if ours has ended.
+
+        `after` looks at an answer first, and may raise what its status means here.
+        """
         tokens = self._current()
         with self._sent(method, path, arguments, tokens) as answer:
             if answer.status_code != 401:
+                after(answer)
                 _raise_for(answer)
                 with _broken_off():
                     yield answer
@@ -313,6 +333,7 @@ class DrawServer:
         renewed = self._renewed(tokens)
         rewind(0)
         with self._sent(method, path, arguments, renewed) as answer:
+            after(answer)
             _raise_for(answer)
             with _broken_off():
                 yield answer
@@ -472,10 +493,19 @@ def _raise_for(answer: httpx.Response) -> None:
     raise Refused(f"the segmentation server answered {status}")
 
 
+def _raise_if_unanswered(answer: httpx.Response) -> None:
+    """A gateway that heard nothing from the server behind it does not know either."""
+    if answer.status_code in {502, 504}:
+        raise Unanswered(f"a gateway answered {answer.status_code} for the server")
+
+
 def _read(answer: httpx.Response) -> bytes:
     body = bytearray()
+    end = time.monotonic() + ANSWER_S
     for chunk in answer.iter_bytes():
         body += chunk
+        if time.monotonic() > end:
+            raise Transient("the server's answer does not end")
         if len(body) > ANSWER_BYTES:
             raise Refused("the server's answer is larger than any that is expected")
     return bytes(body)

@@ -86,6 +86,12 @@ class Transient(EngineError):
         self.retry_after_s = retry_after_s
 
 
+class Unanswered(Transient):
+    """The server took a package and gave no sense: nobody knows whether it has it."""
+
+    code = "upload-unknown"
+
+
 class Unauthorized(EngineError):
     """The server refuses the token, and it could not be renewed."""
 

@@ -104,7 +104,12 @@ def send(run: Run) -> Told:
     # On another machine, or swept: the same bytes are made anew.
     if not is_here and _packed(run).sha256 != sha256:
         raise Changed("the package cannot be made again as it was")
+    sealed = run.folder.kept_bytes(_TASK)
     run.to("uploading")
+    if sealed is not None:
+        # A worker that was slow got the token after its lease: the package is there.
+        _submitted(run, sealed)
+        return Later(settings.poll_s[0])
     try:
         token = guarded(run, lambda: server.upload(package, sha256, run.watch))
     except Transient as err:
@@ -144,6 +149,7 @@ def find_out(run: Run) -> Told:
 def poll(run: Run) -> Told:
     """Ask the server how far it is, less often from time to time."""
     bench, settings = run.bench, run.bench.settings()
+    run.folder.forget(_TASK)  # the row has it: none of it is for the next package
     if time.time() > (run.job.submitted or time.time()) + settings.job_deadline_s:
         return Stops("deadline")
     wait_s = bench.servers.breaker.wait_s()

@@ -10,7 +10,7 @@ import httpx
 from hub.durable.database import Database
 from services.dicom_client.breaker import CircuitBreaker
 from services.dicom_client.draw_server import DrawServer, DrawSettings, Tokens
-from services.dicom_client.errors import Transient, Unauthorized
+from services.dicom_client.errors import Transient, Unanswered, Unauthorized
 from services.dicom_client.keeping import Keeper
 from services.dicom_client.settings import ServiceSettings
 
@@ -71,7 +71,10 @@ class Servers:
 def is_unknown(err: Transient) -> bool:
     """Whether the server may hold a package although its upload failed.
 
-    A server that answered with an error says that it does not.
+    A server that answered with an error says that it does not; a gateway's word, or an
+    answer without sense, says nothing.
     """
+    if isinstance(err, Unanswered):
+        return True
     cause = err.__cause__
     return isinstance(cause, httpx.HTTPError) and not isinstance(cause, _NEVER_SENT)

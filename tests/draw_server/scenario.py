@@ -19,6 +19,10 @@ class Scenario:
     """Resets the connection after the body; nothing is stored."""
     upload_drop_n: int = 0
     """Stores the package, then resets the connection: nobody hears of the token."""
+    upload_html_n: int = 0
+    """Stores the package, and a proxy answers 200 with a page."""
+    upload_504_n: int = 0
+    """Stores the package, and a gateway has waited long enough."""
     upload_dup_token: bool = True
     """The same package gets the same token again."""
     upload_limit_bytes: int = 64 << 20

@@ -241,6 +241,11 @@ class DrawServer:
         )
         if self._goes_wrong("upload_drop_n"):
             reply.fault = DropAfter()
+        if self._goes_wrong("upload_html_n"):
+            page = b"<html>sign in to the proxy</html>"
+            return Reply(200, {"Content-Type": "text/html"}, page)
+        if self._goes_wrong("upload_504_n"):
+            return _said(504, {"detail": "gateway time-out"})
         return reply
 
     def _task_of(self, sha256: str, package: Package) -> Task:

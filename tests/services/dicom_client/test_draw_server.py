@@ -13,6 +13,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
+from services.dicom_client import draw_server
 from services.dicom_client.draw_server import (
     DrawServer,
     DrawSettings,
@@ -27,9 +28,11 @@ from services.dicom_client.errors import (
     NotReady,
     Refused,
     Transient,
+    Unanswered,
     Unauthorized,
     UnknownTask,
 )
+from services.dicom_client.servers import is_unknown
 from services.dicom_client.templates import (
     Model,
     Structure,
@@ -364,3 +367,22 @@ def test_a_token_never_changes_the_path(running, task):
     with pytest.raises(BadRequest):
         client(running).status(task)
     assert running.log == []
+
+
+@pytest.mark.parametrize("switch", ["upload_html_n", "upload_504_n"])
+def test_an_answer_without_sense_does_not_tell_whether_a_package_arrived(
+    running, tmp_path, switch
+):
+    running.script(**{switch: 1})
+    with pytest.raises(Unanswered) as raised:
+        client(running).upload(*package(tmp_path))
+    assert is_unknown(raised.value)
+    assert len(running.tasks) == 1
+
+
+def test_a_result_that_never_ends_is_given_up(running, tmp_path, monkeypatch):
+    mine, task = ready(running, tmp_path)
+    monkeypatch.setattr(draw_server, "RESULT_S", 0.0)
+    with pytest.raises(Transient):
+        mine.download(task, tmp_path / "rt.dcm")
+    assert not (tmp_path / "rt.dcm").exists()

@@ -156,7 +156,9 @@ def test_a_task_that_the_server_does_not_know_is_lost(site: Site) -> None:
     _wait(site, _dropped(site, "lost"), "lost")
 
 
-@pytest.mark.parametrize("switch", ["upload_reset_n", "upload_drop_n"])
+@pytest.mark.parametrize(
+    "switch", ["upload_reset_n", "upload_drop_n", "upload_html_n", "upload_504_n"]
+)
 def test_after_an_upload_of_unknown_outcome_a_person_is_asked(
     site: Site, switch: str
 ) -> None:
@@ -169,7 +171,7 @@ def test_after_an_upload_of_unknown_outcome_a_person_is_asked(
     assert refused.status_code == 409
     sha256 = job["package_sha256"]
     known = [one for one in site.server.tasks.values() if one.sha256 == sha256]
-    assert len(known) == (switch == "upload_drop_n")
+    assert len(known) == (switch != "upload_reset_n")
     token = known[0].token if known else None
     site.ask("POST", f"series/{job['id']}/upload", json={"token": token})
     job = _wait(site, job["id"], "done")
