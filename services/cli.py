@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from theatrum.catalog.ingest.command import catalog_commands
 from theatrum.deidentify.command import deidentify
 
 from hub import system_accounts
@@ -29,6 +30,7 @@ images = typer.Typer(help="Register images.", no_args_is_help=True)
 collections = typer.Typer(help="Say who may see images.", no_args_is_help=True)
 app.add_typer(images, name="images")
 app.add_typer(collections, name="collections")
+app.add_typer(catalog_commands, name="catalog")
 app.add_typer(ia_api, name="ia-api")
 app.add_typer(dicom_client, name="dicom-client")
 app.command("deidentify")(deidentify)

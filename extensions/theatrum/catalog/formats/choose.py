@@ -77,7 +77,7 @@ def sniff(path: Path) -> str:
 
 
 def open_scenes(
-    paths: Sequence[Path], format_name: str = "", *, patient: str = ""
+    paths: Sequence[Path], format_name: str = "", *, key: bytes = b""
 ) -> list[Scene]:
     """The scenes of a file, or of the files of one DICOM series.
 
@@ -87,8 +87,8 @@ def open_scenes(
         One file or folder; several only of DICOM, where they are one series.
     format_name
         What `sniff` said; without it the first path is looked at.
-    patient
-        A pseudonym to group DICOM scenes by.
+    key
+        Makes pseudonyms of DICOM patients; without it they have none.
 
     Raises
     ------
@@ -102,7 +102,7 @@ def open_scenes(
             paths = sorted(one for one in path.iterdir() if one.is_file())
         if read_header(paths[0]).is_whole_slide:
             return [open_tiles(paths[0])]
-        return open_series(paths, patient=patient)
+        return open_series(paths, key=key)
     if name in ("nifti", "mgh", "analyze"):
         sidecar = sidecar_of(path) if name == "nifti" else None
         return [open_volume(path, name, sidecar)]

@@ -101,7 +101,7 @@ def volume_of(stack: Sequence[Slice]) -> Volume:
     """The volume that a stack forms; raises NoVolume with what keeps it from it."""
     if stack[0].place is None or stack[0].across is None or stack[0].step_mm is None:
         return _without_places(stack)
-    kept, doubles = _without_doubles(stack)
+    kept = list(stack)
     across, down = unit_vector(kept[0].across), unit_vector(kept[0].down)
     normal = np.cross(across, down)
     if kept[0].normal is not None and float(normal @ np.asarray(kept[0].normal)) < 0:
@@ -109,7 +109,7 @@ def volume_of(stack: Sequence[Slice]) -> Volume:
         normal = -normal
     places = np.array([one.place for one in kept], float)
     rows = _by_place(kept, places @ normal)
-    warnings = list(doubles)
+    warnings: list[str] = []
     rows, uneven = _even_times(rows)
     warnings += uneven
     corners = np.array([row[0].place for row in rows], float)
@@ -157,18 +157,23 @@ def _without_places(stack: Sequence[Slice]) -> Volume:
     return Volume((tuple(ordered),), None, ordered[0].thickness_mm, warnings)
 
 
-def _without_doubles(stack: Sequence[Slice]) -> tuple[list[Slice], list[str]]:
-    """Each instance once: the same file can lie in a folder under two names."""
+def without_doubles(
+    slices: Sequence[Slice],
+) -> tuple[list[Slice], tuple[str, ...]]:
+    """Each instance once: a file can lie there under two names, or in two codings.
+
+    Tiles of a mosaic and frames of a file are told apart by their number.
+    """
     kept: dict[tuple[str, int], Slice] = {}
     doubles = 0
-    for one in stack:
+    for one in slices:
         key = one.header.instance or one.header.path.name, one.frame
         if key in kept:
             doubles += 1
         else:
             kept[key] = one
     told = f"{doubles} images are there twice; each was taken once."
-    return list(kept.values()), [told] if doubles else []
+    return list(kept.values()), (told,) if doubles else ()
 
 
 def _by_place(

@@ -20,6 +20,7 @@ from pydicom.errors import BytesLengthException, InvalidDicomError
 
 from theatrum.catalog.formats.errors import Damaged, NotAnImage
 from theatrum.catalog.formats.scene import Acquisition, Modality
+from theatrum.deidentify.pseudonyms import Pseudonyms
 
 WHOLE_SLIDE: Final = "1.2.840.10008.5.1.4.1.1.77.1.6"
 # What pydicom raises for damaged files, at opening or when a value is looked at.
@@ -84,7 +85,8 @@ _PROTOCOL: Final = {
     "ImageType": "image_type",
 }
 _PEOPLE: Final = (
-    "PatientName", "PatientID", "OtherPatientIDs", "ReferringPhysicianName",
+    "PatientName", "PatientID", "IssuerOfPatientID",
+    "OtherPatientIDs", "ReferringPhysicianName",
     "OperatorsName", "PerformingPhysicianName", "AccessionNumber", "PatientBirthDate",
 )  # fmt: skip
 # Any: pydicom takes a mixture, and says that it does not.
@@ -237,8 +239,11 @@ def _guessed_syntax(dataset: Dataset) -> str:
     return "1.2.840.10008.1.2" if implicit else "1.2.840.10008.1.2.1"
 
 
-def acquisition(header: Header, *, patient: str = "") -> Acquisition:
-    """How the pixels came to be, in the words of the catalogue."""
+def acquisition(header: Header, *, key: bytes = b"") -> Acquisition:
+    """How the pixels came to be, in the words of the catalogue.
+
+    `key` makes a pseudonym of the patient, the same that `theatrum.deidentify` makes.
+    """
     dataset = header.dataset
     people = _people(dataset)
     device: dict[str, Any] = {}
@@ -264,7 +269,6 @@ def acquisition(header: Header, *, patient: str = "") -> Acquisition:
                     protocol.setdefault(ours, value)
     if header.text("BurnedInAnnotation"):
         protocol["burned_in_annotation"] = header.text("BurnedInAnnotation")[:3]
-    removed = header.text("PatientIdentityRemoved") == "YES"
     modality = _MODALITIES.get(header.text("Modality"), "OT")
     return Acquisition(
         modality=cast(Modality, modality),
@@ -277,8 +281,21 @@ def acquisition(header: Header, *, patient: str = "") -> Acquisition:
         frame_of_reference=header.text("FrameOfReferenceUID"),
         device=device,
         protocol=protocol,
-        patient=patient or (header.text("PatientID")[:64] if removed else ""),
+        patient=_patient(header, key),
     )
+
+
+def _patient(header: Header, key: bytes) -> str:
+    """What stands for the patient: a number that is none of theirs, or ""."""
+    number_of = header.text("PatientID")
+    if not number_of:
+        return ""
+    if header.text("PatientIdentityRemoved") == "YES":
+        return number_of[:64]
+    if not key:
+        return ""
+    issuer = header.text("IssuerOfPatientID")
+    return Pseudonyms(key).patient_code(issuer, number_of)
 
 
 def functional_groups(dataset: Dataset) -> Iterator[Dataset]:

@@ -11,7 +11,12 @@ from typing import Any
 import numpy as np
 
 from theatrum.catalog.formats.dicom.frames import Stack, number_type
-from theatrum.catalog.formats.dicom.grouping import Volume, stacks, volume_of
+from theatrum.catalog.formats.dicom.grouping import (
+    Volume,
+    stacks,
+    volume_of,
+    without_doubles,
+)
 from theatrum.catalog.formats.dicom.headers import (
     Header,
     acquisition,
@@ -20,19 +25,21 @@ from theatrum.catalog.formats.dicom.headers import (
     read_header,
 )
 from theatrum.catalog.formats.dicom.slices import Slice, slices_of
-from theatrum.catalog.formats.errors import Damaged, NoVolume
+from theatrum.catalog.formats.errors import Damaged, FormatError, NoVolume
 from theatrum.catalog.formats.geometry import orientation
 from theatrum.catalog.formats.lazy import File, Stored, labelled
 from theatrum.catalog.formats.scene import Channel, Scene
 
 MOST_FILES = 65_536
+LEFT_OUT = "left_out"
+"""The fact of a scene under which the files that cannot be read are told, with why."""
 _PLANES = {"ax": 2, "cor": 1, "sag": 0}
 
 
-def open_series(paths: Sequence[Path], *, patient: str = "") -> list[Scene]:
+def open_series(paths: Sequence[Path], *, key: bytes = b"") -> list[Scene]:
     """The scenes of the files of one series, the one with the most slices first.
 
-    `patient` is a pseudonym to group scenes by. Raises FormatError: Damaged where a
+    `key` makes pseudonyms of patients. Raises FormatError: Damaged where a
     file cannot be read, NoVolume where the slices of all stacks form none.
     """
     if len(paths) > MOST_FILES:
@@ -40,14 +47,23 @@ def open_series(paths: Sequence[Path], *, patient: str = "") -> list[Scene]:
     with warnings.catch_warnings():
         # pydicom's warnings quote values, which can be a patient's.
         warnings.simplefilter("ignore")
-        return _scenes(paths, patient)
+        return _scenes(paths, key)
 
 
-def _scenes(paths: Sequence[Path], patient: str) -> list[Scene]:
-    headers = [read_header(path) for path in sorted(paths)]
+def _scenes(paths: Sequence[Path], key: bytes) -> list[Scene]:
     found: list[Slice] = []
-    for number, header in enumerate(headers):
-        found += slices_of(header, number)
+    left_out: list[tuple[str, str]] = []
+    for number, path in enumerate(sorted(paths)):
+        try:
+            found += slices_of(read_header(path), number)
+        except FormatError as error:
+            if len(paths) == 1:
+                raise
+            # One bad file must not keep the others of its series out.
+            left_out.append((str(path), str(error)))
+    if not found:
+        raise Damaged(left_out[0][1])
+    found, doubles = without_doubles(found)
     groups = stacks(found)
     scenes: list[Scene] = []
     refused: list[str] = []
@@ -57,19 +73,24 @@ def _scenes(paths: Sequence[Path], patient: str) -> list[Scene]:
         except NoVolume as error:
             refused.append(str(error))
             continue
-        scenes.append(_scene(volume, len(scenes), patient))
+        scenes.append(_scene(volume, len(scenes), key))
     if not scenes:
         raise NoVolume(" ".join(dict.fromkeys(refused)))
-    told: tuple[str, ...] = ()
+    told: tuple[str, ...] = doubles
+    if left_out:
+        told += (f"{len(left_out)} of its files cannot be read and are left out.",)
     if len(groups) > 1:
-        told = (f"The series holds {_mixture(groups)}; each is an image.",)
+        told += (f"The series holds {_mixture(groups)}; each is an image.",)
     if refused:
         told += (f"{len(refused)} of its stacks form no volume: {refused[0]}",)
-    return [_with(scene, told) for scene in scenes]
-
-
-def _with(scene: Scene, warnings: tuple[str, ...]) -> Scene:
-    return replace(scene, warnings=(*warnings, *scene.warnings))
+    return [
+        replace(
+            scene,
+            warnings=(*told, *scene.warnings),
+            facts={**scene.facts, LEFT_OUT: left_out} if left_out else scene.facts,
+        )
+        for scene in scenes
+    ]
 
 
 def _mixture(groups: Sequence[Sequence[Slice]]) -> str:
@@ -91,7 +112,7 @@ def _mixture(groups: Sequence[Sequence[Slice]]) -> str:
     return " and ".join(what) or f"{len(groups)} stacks"
 
 
-def _scene(volume: Volume, index: int, patient: str) -> Scene:
+def _scene(volume: Volume, index: int, key: bytes) -> Scene:
     first = volume.first
     slices = [one for row in volume.slices for one in row if one is not None]
     files: dict[Path, int] = {}
@@ -147,7 +168,7 @@ def _scene(volume: Volume, index: int, patient: str) -> Scene:
         channels=tuple(Channel(name) for name in names)
         or (Channel(header.text("Modality")[:16] or "intensity", window=window),),
         planes=_planes(volume),
-        acquisition=acquisition(header, patient=patient),
+        acquisition=acquisition(header, key=key),
         value_unit="" if colour else _unit(header),
         warnings=volume.warnings,
         facts={

@@ -1,0 +1,530 @@
+"""Images into a project: every item is taken in, known already, or refused.
+
+    report = ingest(database, home, ["/data/a", "b.zip"], Wishes("study", "ann"))
+
+An item is registered as soon as it is done, in one transaction, so that what was done
+before an interruption stays; run again, it is known by its checksums. A bad item is a
+line in the report and never stops the rest.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from hub.durable.database import Database
+from hub.home import Home
+from theatrum.catalog.errors import CatalogError
+from theatrum.catalog.formats import FormatError
+from theatrum.catalog.formats.dicom.series import LEFT_OUT
+from theatrum.catalog.ingest import archives, look
+from theatrum.catalog.ingest.deid import Deidentification, key_of
+from theatrum.catalog.ingest.errors import IngestError
+from theatrum.catalog.ingest.fields import of_name
+from theatrum.catalog.ingest.items import Item, files_below, items_of
+from theatrum.catalog.ingest.place import (
+    DERIVED,
+    Checked,
+    again,
+    check,
+    keep,
+    lies_alone,
+)
+from theatrum.catalog.ingest.registering import (
+    Prepared,
+    Shown,
+    known_images,
+    register,
+)
+from theatrum.catalog.ingest.report import Entry, Report, shown
+from theatrum.catalog.ingest.rules import Rule, classify, rules_of
+from theatrum.catalog.ingest.sources import Gathered, gathered
+from theatrum.catalog.record import recording
+from tile_server.errors import TileServerError
+from tile_server.probing import Prober, ProbeSettings
+from tile_server.readers.imports import IMPORTS
+from tile_server.versions import file_version
+
+log = logging.getLogger(__name__)
+
+STAGING: Final = ".incoming"
+"""Below the home's folder of images: what came and is not registered yet."""
+
+
+_SAYS_NOTHING: Final = frozenset({"dicom", "dcm", "images", "series", "slices"})
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """How things are to come in.
+
+    Attributes
+    ----------
+    project
+        Its name; made where there is none.
+    actor
+        The human for whom it is done.
+    copy
+        Keep originals in the home; else local files stay where they are.
+    profile
+        Of de-identification: `basic`, `autosegmentation`, a file; "" for none.
+    key_file
+        Its secret; without one the home has its own.
+    fields
+        What holds for every item, over rules: `{"experiment__name": "Pilot"}`.
+    received_from
+        Where it came from, for the record.
+    """
+
+    project: str
+    actor: str
+    copy: bool = False
+    profile: str = ""
+    key_file: Path | None = None
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    received_from: str = ""
+    limits: look.Limits = field(default_factory=look.Limits)
+    archive_limits: archives.Limits = field(default_factory=archives.Limits)
+
+
+@dataclass(frozen=True)
+class Step:
+    """How far an ingest is, for a progress bar."""
+
+    phase: str
+    done: int
+    total: int
+    name: str = ""
+
+
+Progress = Callable[[Step], None]
+
+
+def ingest(
+    database: Database,
+    home: Home,
+    sources: Sequence[str],
+    wishes: Wishes,
+    *,
+    progress: Progress = lambda _step: None,
+) -> Report:
+    """Take in everything that the sources hold.
+
+    Ctrl-C ends it after what is being done is undone or registered: the report that
+    comes back then says `interrupted`.
+
+    Raises
+    ------
+    IngestError
+        Where the wishes cannot be followed; then nothing was looked at.
+    """
+    report = Report(wishes.project, started=_now())
+    with opened(database, home, wishes, report, progress) as run:
+        try:
+            for source in sources:
+                run.source(source)
+        except KeyboardInterrupt:
+            report.interrupted = True
+    report.ended = _now()
+    return report
+
+
+@contextmanager
+def opened(
+    database: Database,
+    home: Home,
+    wishes: Wishes,
+    report: Report,
+    progress: Progress = lambda _step: None,
+) -> Iterator[Run]:
+    """What takes items in, with its worker processes, for the length of a `with`."""
+    home.prepare()
+    with recording(database, wishes.actor) as book:
+        project = book.project(wishes.project)
+        rules = rules_of(book.session, project.id)
+    prober_settings = ProbeSettings(workers=1, imports=home.cache / "tiles" / IMPORTS)
+    with ExitStack() as closing:
+        looker = closing.enter_context(look.Looker(wishes.limits))
+        prober = closing.enter_context(Prober(prober_settings))
+        yield Run(
+            database, home, wishes, report, progress, project.id, rules, looker, prober
+        )
+
+
+@dataclass
+class Run:
+    """One ingest while it goes on; see `opened`."""
+
+    database: Database
+    home: Home
+    wishes: Wishes
+    report: Report
+    progress: Progress
+    project_id: int
+    rules: Sequence[Rule]
+    looker: look.Looker
+    prober: Prober
+
+    def __post_init__(self) -> None:
+        self.key = key_of(self.home, self.wishes.key_file)
+        self.deidentification = (
+            Deidentification(self.wishes.profile, self.key)
+            if self.wishes.profile
+            else None
+        )
+
+    def source(self, source: str) -> None:
+        """Take in what a source holds; one that fails is an entry of the report."""
+        staging = self.home.images / STAGING / secrets.token_hex(8)
+        staging.mkdir(mode=0o700, parents=True)
+        try:
+            fetched = staging / "fetched"
+            fetched.mkdir()
+            with gathered(source, fetched, limits=self.wishes.archive_limits) as found:
+                self.found(found, staging)
+        except IngestError as error:
+            name = source if "://" in source else Path(source).name
+            self.report.add(Entry(name, (name,), "refused", str(error)))
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+    def found(self, found: Gathered, staging: Path) -> None:
+        """Take in the items of a folder of files."""
+        files = list(files_below(found.root))
+        root = found.root if found.root.is_dir() else found.root.parent
+        if found.root.is_dir() and files == [found.root]:
+            root = found.root.parent
+        looked = 0
+
+        def seen(path: Path) -> None:
+            nonlocal looked
+            looked += 1
+            self.progress(Step("sort", looked, len(files), path.name))
+
+        items = items_of(files, root, seen=seen, identified=self.looker.identify)
+        for number, item in enumerate(items):
+            self.progress(Step("take", number, len(items), item.paths[0].name))
+            began = time.monotonic()
+            entry = self.item(item, found, staging)
+            seconds = round(time.monotonic() - began, 3)
+            self.report.add(replace(entry, seconds=seconds))
+        self.progress(Step("take", len(items), len(items), ""))
+        if not items:
+            self.report.add(
+                Entry(found.label, (found.label,), "refused", "There are no files.")
+            )
+
+    def item(self, item: Item, found: Gathered, staging: Path) -> Entry:
+        """Take in one item; what it became."""
+        entry = Entry(found.label, self._shown(item), "refused", format=item.format)
+        try:
+            return self._taken(item, found, staging, entry)
+        except (FormatError, IngestError, TileServerError) as error:
+            return replace(entry, reason=str(error))
+        except CatalogError as error:
+            return replace(entry, reason=f"It cannot be registered: {error}")
+        except OSError as error:
+            log.warning("an item cannot be taken in: %s", type(error).__name__)
+            return replace(
+                entry, reason=f"It cannot be read or kept: {error.strerror or 'error'}."
+            )
+
+    def _taken(self, item: Item, found: Gathered, staging: Path, entry: Entry) -> Entry:
+        if item.refusal:
+            return replace(entry, reason=item.refusal)
+        warnings: list[str] = []
+        original = item
+        given_out = False
+        if self.deidentification is not None and item.format == "dicom":
+            given = self.deidentification.give_out(item.paths, staging)
+            if not given.files:
+                return replace(
+                    entry,
+                    reason="It cannot be de-identified: " + " ".join(given.reasons),
+                )
+            warnings += given.reasons
+            item = replace(item, paths=given.files)
+            given_out = True
+        elif self.deidentification is not None:
+            warnings.append(
+                f"It is {item.format or 'of another format'} and was not de-identified:"
+                " only DICOM is."
+            )
+        checked = check(item.every)
+        entry = replace(entry, size=checked.size)
+        known = self._known(checked)
+        if known is not None:
+            return replace(
+                entry, status="known", images=known, warnings=tuple(warnings)
+            )
+        planes = staging / secrets.token_hex(4)
+        scenes = self.looker.describe(
+            item.paths, item.format, planes=planes, key=self.key
+        )
+        whole, (item, checked) = (
+            item,
+            self._without_bad(item, checked, scenes, found.label),
+        )
+        if item is not whole and (known := self._known(checked)) is not None:
+            return replace(entry, files=self._shown(item), status="known", images=known)
+        entry = replace(entry, files=self._shown(item), size=checked.size)
+        ours = found.ours or given_out
+        done = self._registered(
+            original, item, checked, scenes, planes, ours=ours, given_out=given_out
+        )
+        for scene in scenes:
+            warnings += scene["warnings"]
+        return replace(
+            entry,
+            status="taken",
+            images=done,
+            warnings=tuple(dict.fromkeys(warnings)),
+        )
+
+    def _without_bad(
+        self,
+        item: Item,
+        checked: Checked,
+        scenes: Sequence[dict[str, Any]],
+        label: str,
+    ) -> tuple[Item, Checked]:
+        """The item without files of its series that cannot be read; these are told."""
+        bad: dict[Path, str] = {}
+        for scene in scenes:
+            bad |= {
+                Path(name): reason for name, reason in scene["attrs"].pop(LEFT_OUT, [])
+            }
+        if not bad:
+            return item, checked
+        for path, reason in bad.items():
+            name = self._shown(replace(item, paths=(path,), beside=()))
+            self.report.add(Entry(label, name, "refused", reason, item.format))
+        left = tuple(path for path in item.paths if path not in bad)
+        good = {path: one for path, one in checked.files.items() if path not in bad}
+        return replace(item, paths=left), again(good)
+
+    def _known(self, checked: Checked) -> tuple[str, ...] | None:
+        with self.database.reading() as session:
+            names = known_images(session, self.project_id, list(checked.files.values()))
+        if names is None:
+            return None
+        return tuple(f"{self.wishes.project}/{name}" for name in names)
+
+    def _registered(
+        self,
+        original: Item,
+        item: Item,
+        checked: Checked,
+        scenes: Sequence[Mapping[str, Any]],
+        planes: Path,
+        *,
+        ours: bool,
+        given_out: bool,
+    ) -> tuple[str, ...]:
+        """Put the files in their places and write the rows; names of the images."""
+        made: list[Path] = []
+        try:
+            kept = self._kept(item, checked, ours=ours)
+            paths = [_now_at(path, kept) for path in item.paths]
+            showing = [self._showing(item, paths, one, made) for one in scenes]
+            prepared = Prepared(
+                checked=checked,
+                kept=kept,
+                name=self._name(original, scenes),
+                names=dict(
+                    zip(
+                        checked.files,
+                        self._file_names(original, checked),
+                        strict=True,
+                    )
+                ),
+                format=item.format,
+                scenes=scenes,
+                shown=showing,
+                planes=[self._planes(one, planes, checked, made) for one in scenes],
+                fields=self._fields(original, scenes),
+                sidecars=[
+                    one
+                    for one in item.beside
+                    if one.suffix in (".json", ".bval", ".bvec")
+                ],
+                deidentified=given_out,
+                received_from=self.wishes.received_from,
+            )
+            with recording(self.database, self.wishes.actor) as book:
+                project = book.project(self.wishes.project)
+                images = register(book, project, prepared)
+                return tuple(f"{project.name}/{one.name}" for one in images)
+        except BaseException:
+            for path in made:
+                _remove(path)
+            raise
+
+    def _kept(self, item: Item, checked: Checked, *, ours: bool) -> Mapping[Path, Path]:
+        """Where the item's files lie from now on."""
+        files = list(checked.files)
+        scattered = (
+            item.format == "dicom"
+            and len(files) > 1
+            and not item.whole_slide
+            and not lies_alone(files)
+        )
+        if not (ours or self.wishes.copy or scattered):
+            return {path: path for path in files}
+        if item.format == "dicom" and not item.whole_slide:
+            names = {
+                path: Path(f"{number:05d}.dcm")
+                for number, path in enumerate(files, start=1)
+            }
+        else:
+            top = item.paths[0].parent
+            names = {
+                path: path.relative_to(top)
+                if path.is_relative_to(top)
+                else Path(path.name)
+                for path in files
+            }
+        return keep(self.home.images, checked, names, move=ours)
+
+    def _showing(
+        self,
+        item: Item,
+        paths: Sequence[Path],
+        scene: Mapping[str, Any],
+        made: list[Path],
+    ) -> Shown:
+        """The original, where the tile service shows this scene of it; else a copy."""
+        path = paths[0]
+        if item.format == "dicom" and len(paths) > 1 and not item.whole_slide:
+            path = path.parent
+        if int(scene["index"]) == 0:
+            try:
+                view = self._view(path)
+            except TileServerError as error:
+                log.info("a copy is made: %s", type(error).__name__)
+            else:
+                if _is_same(view, scene["image"]):
+                    return Shown(path, file_version(path), view)
+        target = (
+            self.home.root / DERIVED / self.wishes.project
+            / f"{secrets.token_hex(8)}.ome.zarr"
+        )  # fmt: skip
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        made.append(target)
+        written = self.looker.copy(
+            paths, item.format, int(scene["index"]), target, int(scene["bytes"])
+        )
+        return Shown(target, file_version(target), self._view(target), written)
+
+    def _view(self, path: Path) -> dict[str, Any]:
+        finding = self.prober.probe(path, file_version(path))
+        return finding.view | {"associated": list(finding.associated)}
+
+    def _planes(
+        self,
+        scene: Mapping[str, Any],
+        folder: Path,
+        checked: Checked,
+        made: list[Path],
+    ) -> Path | None:
+        if scene["planes"] is None:
+            return None
+        target = (
+            self.home.root / DERIVED / self.wishes.project / "planes"
+            / f"{checked.digest[:32]}-{scene['index']}.parquet"
+        )  # fmt: skip
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        made.append(target)
+        (folder / scene["planes"]["file"]).replace(target)
+        return target
+
+    def _fields(
+        self, item: Item, scenes: Sequence[Mapping[str, Any]]
+    ) -> dict[str, Any]:
+        """What the name, the rules and the wishes say; the later has the word."""
+        name = shown(item.paths[0], item.root)
+        header = scenes[0]["acquisition"] | {
+            "format": item.format,
+            "orientation": scenes[0]["image"]["orientation"],
+            "plane": scenes[0]["image"]["plane"],
+        }
+        _, told = classify(self.rules, name, header)
+        return {**of_name(name), **told, **self.wishes.fields}
+
+    def _name(self, item: Item, scenes: Sequence[Mapping[str, Any]]) -> str:
+        """What an image is named after."""
+        path = item.paths[0]
+        if item.format == "dicom" and not item.whole_slide:
+            about = scenes[0]["acquisition"]
+            told = str(about["description"] or about["protocol"].get("protocol") or "")
+            if told:
+                return told
+        if self.deidentification is not None:
+            return item.format or "image"
+        if item.format == "dicom" and len(item.paths) > 1:
+            return _telling(path.parent, item.root)
+        name = path.name
+        for ending in (".gz", ".zip", ".bz2"):
+            name = name.removesuffix(ending)
+        stem = Path(name).stem
+        for ending in (".ome", ".companion"):
+            stem = stem.removesuffix(ending)
+        return stem or "image"
+
+    def _shown(self, item: Item) -> tuple[str, ...]:
+        """The names of an item's files for the report."""
+        files = item.paths + item.beside
+        if self.deidentification is not None:
+            return tuple(f"file {number}" for number in range(1, len(files) + 1))
+        return tuple(shown(one, item.root) for one in files)
+
+    def _file_names(self, original: Item, checked: Checked) -> list[str]:
+        if self.deidentification is not None:
+            return [f"file {number}" for number in range(1, len(checked.files) + 1)]
+        root = original.root
+        return [shown(one, root) for one in checked.files]
+
+
+def _is_same(view: Mapping[str, Any], image: Mapping[str, Any]) -> bool:
+    """Whether what the tile service shows of a file is this scene, whole."""
+    mine = [image[f"n_{dim}"] for dim in "xyzt"]
+    its = [view["width"], view["height"], view["z"], view["t"]]
+    return mine == its and len(view["channels"]) == image["n_c"]
+
+
+def _telling(folder: Path, root: Path) -> str:
+    """The name of a folder, or of the one above where its own says nothing."""
+    while folder.name.lower() in _SAYS_NOTHING and folder not in (root, folder.parent):
+        folder = folder.parent
+    return folder.name
+
+
+def _now_at(path: Path, kept: Mapping[Path, Path]) -> Path:
+    """Where a file lies now; of a folder, where the files in it do."""
+    if path in kept:
+        return kept[path]
+    for before, now in kept.items():
+        if path in before.parents:
+            depth = len(before.relative_to(path).parts)
+            return now.parents[depth - 1]
+    return path
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+        path.with_name(path.name + ".sha256").unlink(missing_ok=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
