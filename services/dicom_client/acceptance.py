@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from pydicom import Dataset
-from pydicom.uid import SecondaryCaptureImageStorage, UID_dictionary
+from pydicom._uid_dict import UID_dictionary
+from pydicom.uid import SecondaryCaptureImageStorage
 from theatrum.structures import BadGeometry, frames, problems
 
 KINDS = {

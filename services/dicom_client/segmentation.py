@@ -96,8 +96,9 @@ def segmentation(
 
 def _whole(image: Dataset) -> Dataset:
     """An image's header with what every image has to have, empty where it has not."""
-    whole = Dataset()
-    whole.update(image)
+    # What a vendor wrote for itself may be malformed, and is read by nobody here.
+    tags = [tag for tag in image.keys() if not tag.is_private]  # noqa: SIM118
+    whole = Dataset({tag: image.get_item(tag) for tag in tags})
     whole.file_meta = image.file_meta
     for keyword in (
         *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),

@@ -81,11 +81,14 @@ def _frames_of(image: Dataset) -> list[Dataset]:
     if len(groups) != int(image.get("NumberOfFrames") or 1):
         raise BadGeometry("mixed: an image has other frames than it says")
     shared = next(iter(image.get("SharedFunctionalGroupsSequence") or []), Dataset())
-    kept = {one.tag: one for one in image if one.tag not in _LEFT_OUT}
+    # As they were read: a malformed element that nobody asks for harms nobody.
+    tags = [tag for tag in image.keys() if tag not in _LEFT_OUT]  # noqa: SIM118
+    kept = {tag: image.get_item(tag) for tag in tags}
     headers = []
     for number, own in enumerate(groups, start=1):
         header = Dataset(dict(kept))
-        header.file_meta = getattr(image, "file_meta", Dataset())
+        if hasattr(image, "file_meta"):
+            header.file_meta = image.file_meta
         for sequence, keywords in _GROUPS.items():
             group = _first(own, sequence) or _first(shared, sequence)
             for keyword in keywords:

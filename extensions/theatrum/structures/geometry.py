@@ -208,7 +208,7 @@ def volume(images: Sequence[Dataset]) -> Volume:
     for at, (header, values) in enumerate(ordered):
         slope = float(header.get("RescaleSlope", 1) or 1)
         intercept = float(header.get("RescaleIntercept", 0) or 0)
-        array[at] = values * slope + intercept
+        array[at] = values.astype(np.float64) * slope + intercept
     whole = np.rint(array)
     if np.array_equal(whole, array) and np.abs(whole).max() < 32_768:
         return Volume(whole.astype(np.int16), geometry.affine_lps, str(first.Modality))

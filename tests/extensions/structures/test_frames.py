@@ -4,6 +4,8 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
+from pydicom.dataelem import RawDataElement
+from pydicom.tag import Tag
 from theatrum.structures import (
     BadGeometry,
     Drawn,
@@ -86,3 +88,11 @@ def test_a_frame_without_its_place_is_told():
     whole = enhanced(ct_series(rows=8, columns=8))
     del whole.PerFrameFunctionalGroupsSequence[3].PlanePositionSequence
     assert problems([whole]) == ["mixed: an image has no ImagePositionPatient"]
+
+
+def test_a_malformed_private_element_harms_no_frame():
+    plain = ct_series(rows=8, columns=8)
+    whole = enhanced(plain)
+    tag = Tag(0x01F1, 0x1026)
+    whole[tag] = RawDataElement(tag, "FD", 6, b"0.688 ", 0, False, True)
+    assert series_geometry([whole]).size == (8, 8, 6)

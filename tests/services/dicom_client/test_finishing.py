@@ -7,6 +7,8 @@ import highdicom
 import numpy as np
 import pydicom
 import pytest
+from pydicom.dataelem import RawDataElement
+from pydicom.tag import Tag
 from theatrum.deidentify import load_mapping, load_profile
 from theatrum.structures import dice, mask, read, series_geometry
 
@@ -376,6 +378,17 @@ def test_a_template_may_want_a_segmentation_object(local, output):
     assert pixels[..., 0].all(axis=(1, 2)).tolist() == [False] * 2 + [True] * 4
     content = file.read_bytes()
     assert job.finished().files[-1].read_bytes() == content
+
+
+def test_a_malformed_private_element_of_the_images_keeps_no_segmentation_back(local):
+    job = local(output="both")
+    for header in job.headers:
+        # A double of six bytes: Philips consoles write decimals there.
+        tag = Tag(0x01F1, 0x1026)
+        raw = RawDataElement(tag, "FD", 6, b"0.688 ", 0, False, True)
+        header[tag] = raw
+    done = job.finished()
+    assert [one.name.partition("_")[0] for one in done.files] == ["RS", "SEG"]
 
 
 def test_a_local_engine_s_result_passes_the_checks_without_a_note(local):
