@@ -1,13 +1,15 @@
 """A worker that is killed at every edge of every job, many jobs at a time.
 
-    python -m benchmarks.dicom_client.dying_worker HOME NOTES
+    python -m benchmarks.dicom_client.dying_worker HOME NOTES SHARE
 
 The edges are before and after each commit of a state, of a delivery's note, and (for
 one series in ten) of the decision about a complete series. A thread that comes to an
 edge for the first time makes a file of that name in NOTES and rests; when the others
 rest as well, or nothing more comes, the process is killed (SIGKILL). So one death
 stands for many edges, each job dies at each of its own, and whatever else the process
-was doing is cut off at a random moment. The parent forks the next worker at once:
+was doing is cut off at a random moment. Nobody dies before there is a file `begin` in
+NOTES; who comes to an edge earlier waits. With a SHARE below 1 each job dies at so many
+of its edges, others for every job. The parent forks the next worker at once:
 nothing is imported twice, and all that a death leaves behind is the next one's to find.
 """
 
@@ -33,15 +35,20 @@ _STILL_S = 0.3
 """So long nobody came to an edge: no more will come before somebody goes on."""
 _LONGEST_S = 2.0
 _INTAKE_ONE_IN = 10
+BEGIN = "begin"
 
 
 class Deaths:
     """Who rests at an edge, and when the process is killed for it."""
 
-    def __init__(self, notes: Path, most: int) -> None:
-        self._notes, self._most = notes, most
+    def __init__(self, notes: Path, most: int, share: float) -> None:
+        self._notes, self._most, self._share = notes, most, share
         self._lock = threading.Lock()
         self._resting, self._first, self._last = 0, 0.0, 0.0
+
+    def have_begun(self) -> bool:
+        """Whether anybody dies yet."""
+        return (self._notes / BEGIN).exists()
 
     def begin(self) -> None:
         """In the process that is to die."""
@@ -49,6 +56,10 @@ class Deaths:
 
     def at(self, edge: str) -> None:
         """The first one who comes to an edge does not come further."""
+        if zlib.crc32(edge.encode()) / 2**32 >= self._share:
+            return
+        while not self.have_begun():
+            time.sleep(0.1)
         try:
             (self._notes / edge).open("x").close()
         except FileExistsError:
@@ -72,11 +83,11 @@ class Deaths:
                     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def main(home: Path, notes: Path) -> None:
+def main(home: Path, notes: Path, share: float) -> None:
     """Until told to stop."""
     settings = load({"THEATRUM_HOME": str(home)})
     chosen = read(settings.dicom_client)
-    deaths = Deaths(notes, chosen.jobs_per_worker)
+    deaths = Deaths(notes, chosen.jobs_per_worker, share)
     _wound(Leases, "step", deaths, lambda a: f"{a[0]}-{a[2]}")
     _wound(
         Leases,
@@ -84,7 +95,7 @@ def main(home: Path, notes: Path) -> None:
         deaths,
         lambda a: f"{a[0]}-{a[3].target}-{a[3].code}",
     )
-    _wound(Jobs, "settle", deaths, _seldom)
+    _wound(Jobs, "settle", deaths, lambda a: _seldom(deaths, a[0].job_id))
     while True:
         child = os.fork()
         if child == 0:
@@ -97,10 +108,15 @@ def main(home: Path, notes: Path) -> None:
             return
 
 
-def _seldom(given: tuple[Any, ...]) -> str | None:
-    job_id: str = given[0].job_id
-    # One thread decides about series: each of these edges is a death for itself.
-    return None if zlib.crc32(job_id.encode()) % _INTAKE_ONE_IN else f"{job_id}-settle"
+def _seldom(deaths: Deaths, job_id: str) -> str | None:
+    """The decision about a series as an edge, for one in ten.
+
+    One thread decides about all: each of these edges is a death for itself, and it
+    does not wait for the beginning.
+    """
+    if not deaths.have_begun() or zlib.crc32(job_id.encode()) % _INTAKE_ONE_IN:
+        return None
+    return f"{job_id}-settle"
 
 
 def _wound(
@@ -122,4 +138,4 @@ def _wound(
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]))
