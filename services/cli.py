@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from theatrum.catalog.ingest.command import catalog_commands
 from theatrum.deidentify.command import deidentify
 
 from hub import system_accounts
 from hub.home import Home
 from hub.settings import Settings, SettingsError, load
+from services.catalog.ingest_command import catalog_commands
 from services.dicom_client.command import dicom_client
 from services.ia_api.command import ia_api
 

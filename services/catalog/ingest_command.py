@@ -13,10 +13,11 @@ import typer
 from rich.console import Console
 
 if TYPE_CHECKING:
-    from hub.durable.database import Database
-    from hub.home import Home
     from theatrum.catalog.ingest.pipeline import Progress
     from theatrum.catalog.ingest.report import Report
+
+    from hub.durable.database import Database
+    from hub.home import Home
 
 DONE = 0
 SOME_REFUSED = 1
@@ -105,10 +106,11 @@ def ingest_command(
 @contextmanager
 def connected(home: Path | None) -> Iterator[tuple[Database, Home]]:
     """The catalogue of a home, as the account that serves it."""
+    from theatrum.catalog.database import open_database
+
     from hub import system_accounts
     from hub.home import Home
     from hub.settings import SettingsError, load
-    from theatrum.catalog.database import open_database
 
     environment = dict(os.environ)
     if home is not None:
@@ -141,7 +143,6 @@ def bar() -> Iterator[Progress]:
         TextColumn,
         TimeRemainingColumn,
     )
-
     from theatrum.catalog.ingest.pipeline import Step
 
     titles = {"fetch": "Fetching", "sort": "Sorting", "take": "Taking in"}
