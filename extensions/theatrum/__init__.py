@@ -10,13 +10,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from theatrum import quiz
+    from theatrum import catalog, quiz
     from theatrum.hub_images import images
     from theatrum.image import open_image
     from theatrum.node import node
     from theatrum.viewer import SlideViewer
 
-__all__ = ["SlideViewer", "images", "node", "open_image", "quiz"]
+__all__ = ["SlideViewer", "catalog", "images", "node", "open_image", "quiz"]
 
 # No module here is called `images`: the import system would set it over the object.
 _HOME = {
@@ -28,7 +28,7 @@ _HOME = {
 
 def __getattr__(name: str) -> Any:
     # What is behind a name is known only at run time: hence Any.
-    if name in ("node", "quiz"):  # packages; `theatrum.node` can be called
+    if name in ("catalog", "node", "quiz"):  # packages; `node` can be called
         return importlib.import_module(f"theatrum.{name}")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

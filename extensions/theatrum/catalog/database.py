@@ -63,7 +63,7 @@ def teach_case(engine: Engine) -> None:
     @event.listens_for(engine, "connect")
     def prepare(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:
         # Of a value that is no text (JSON holds any) there is no lower case.
-        connection.create_function(  # type: ignore[attr-defined]
+        connection.create_function(
             LOWER,
             1,
             lambda value: value.lower() if isinstance(value, str) else value,

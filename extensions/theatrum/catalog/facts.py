@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import xarray
 
 
 # Any: whatever JSON holds
@@ -63,3 +66,38 @@ def facts_of_view(view: Mapping[str, Any]) -> dict[str, Any]:
         "n_y": view.get("height"),
         "n_z": view.get("z"),
     }
+
+
+def facts_of_array(array: xarray.DataArray) -> dict[str, Any]:
+    """The columns of an image that follow from its array: sizes, spacing, affine.
+
+    Coordinates along x, y, z are millimetres, along t seconds; attributes are those of
+    `theatrum.catalog.arrays`.
+    """
+    steps = {dim: _step(array, dim) for dim in "xyzt"}
+    facts: dict[str, Any] = {
+        "dims": [str(dim) for dim in array.dims],
+        "shape": [int(size) for size in array.shape],
+        "dtype": str(array.dtype),
+        **{f"px_{dim}": step for dim, step in steps.items()},
+        **{
+            f"n_{dim}": int(array.sizes[dim]) if dim in array.dims else None
+            for dim in "xyczt"
+        },
+    }
+    affine = array.attrs.get("affine")
+    if affine is not None:
+        facts["affine"] = [[float(one) for one in row] for row in affine]
+        facts["orientation"] = array.attrs.get("orientation")
+    for attribute, column in (("modality", "modality"), ("units", "value_unit")):
+        if array.attrs.get(attribute):
+            facts[column] = str(array.attrs[attribute])
+    return facts
+
+
+def _step(array: xarray.DataArray, dim: str) -> float | None:
+    along = array.coords.get(dim)
+    if dim not in array.dims or along is None or along.size < 2:
+        return None
+    step = abs(float(along[1] - along[0]))
+    return step or None

@@ -10,6 +10,7 @@ from theatrum.catalog.database import open_database
 
 from hub.durable.database import Database
 from tests import postgres
+from tests.extensions.catalog import small_world
 
 
 @pytest.fixture(scope="session")
@@ -32,3 +33,27 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
         opened = open_database(cluster.new_database())
     yield opened
     opened.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def small(request: pytest.FixtureRequest, worlds: dict[str, Database]) -> Database:
+    """The small world, once on each kind of database; tests only read it."""
+    if request.param not in worlds:
+        if request.param == "sqlite":
+            folder = request.getfixturevalue("tmp_path_factory").mktemp("small")
+            opened = open_database(folder)
+        else:
+            cluster = request.getfixturevalue("postgres_cluster")
+            opened = open_database(cluster.new_database())
+        small_world.build(opened)
+        worlds[request.param] = opened
+    return worlds[request.param]
+
+
+@pytest.fixture(scope="session")
+def worlds() -> Iterator[dict[str, Database]]:
+    """The small worlds that have been made."""
+    made: dict[str, Database] = {}
+    yield made
+    for opened in made.values():
+        opened.close()

@@ -1,0 +1,277 @@
+"""A catalogue behind a service: the same questions, asked over HTTP.
+
+Questions travel as the JSON of `answers.py`, rows come back as JSON with moments in ISO
+8601. Pixels are read block by block, as Zarr over HTTP, when they are computed. What a
+user may see and do the service decides by the token; nothing is asked twice.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import httpx
+
+from theatrum.catalog.answers import MOST_ROWS
+from theatrum.catalog.backend import RowData
+from theatrum.catalog.errors import (
+    BadQuery,
+    BadRecord,
+    CatalogError,
+    Gone,
+    NotAllowed,
+    NotConnected,
+    NotFound,
+    NotOpened,
+)
+from theatrum.catalog.query.facets import Facet
+from theatrum.catalog.query.fields import column_name, table_of, way
+from theatrum.catalog.query.spec import Q, Spec
+from theatrum.catalog.tables import Base
+from theatrum.catalog.tables.base import Moment
+
+if TYPE_CHECKING:
+    import xarray
+
+TIMEOUT_S = 60.0
+"""For one answer; a facet over millions of rows takes seconds."""
+
+BY_STATUS: dict[int, type[CatalogError]] = {
+    400: BadQuery,
+    401: NotAllowed,
+    403: NotAllowed,
+    404: NotFound,
+    409: BadRecord,
+    410: Gone,
+    415: NotOpened,
+    422: BadRecord,
+    503: NotConnected,
+}
+
+
+@dataclass(frozen=True)
+class RemoteBackend:
+    """A service, as the token's owner sees it."""
+
+    url: str
+    """Of the catalogue's service, such as `https://hub/services/catalog`."""
+    token: str | None = field(default=None, repr=False)
+
+    @property
+    def user(self) -> str:
+        """See `Backend`: whoever the token belongs to."""
+        return str(self._json("GET", "me")["name"])
+
+    # Questions
+
+    def rows(self, spec: Spec) -> list[RowData]:
+        """See `Backend`; asked in parts where the service gives no more at once."""
+        moments = _moments(spec)
+        found: list[RowData] = []
+        while spec.limit is None or spec.limit > 0:
+            part = self._search(spec, rows=True)["rows"]
+            found += [_read(row, moments) for row in part]
+            if len(part) < MOST_ROWS:
+                break
+            left = None if spec.limit is None else spec.limit - len(part)
+            spec = replace(spec, offset=spec.offset + len(part), limit=left)
+        return found
+
+    def count(self, spec: Spec) -> int:
+        """See `Backend`."""
+        return int(self._search(spec, count=True)["count"])
+
+    # Any: a facet's value is whatever its column holds
+    def facets(
+        self, spec: Spec, facets: Sequence[Facet]
+    ) -> dict[str, list[tuple[Any, int]]]:
+        """See `Backend`."""
+        asked = [
+            {"field": one.field, "limit": one.limit, "edges": list(one.edges)}
+            for one in facets
+        ]
+        found = self._search(spec, facets=asked)["facets"]
+        return {
+            name: [(one["value"], one["count"]) for one in values]
+            for name, values in found.items()
+        }
+
+    def sql(self, spec: Spec) -> str:
+        """See `Backend`: the service's SQL."""
+        return str(self._search(spec, sql=True)["sql"])
+
+    def _search(self, spec: Spec, **wanted: Any) -> Any:
+        said = {"query": spec.to_json(), **wanted}
+        try:
+            return self._json("POST", "search", json=said)
+        except BadRecord as err:  # what cannot be processed is here the question
+            raise BadQuery(str(err)) from err
+
+    # Writing
+
+    def create(self, resource: str, values: Mapping[str, Any]) -> RowData:
+        """See `Backend`."""
+        row = self._json("POST", _address(resource), json=dict(values))
+        return _read(row, _moments(Spec(resource)))
+
+    def change(self, resource: str, key: str, values: Mapping[str, Any]) -> RowData:
+        """See `Backend`."""
+        row = self._json("PATCH", _address(resource, key), json=dict(values))
+        return _read(row, _moments(Spec(resource)))
+
+    def remove(self, resource: str, key: str) -> None:
+        """See `Backend`."""
+        self._ask("DELETE", _address(resource, key))
+
+    # Images
+
+    def lineage(self, kind: str, key: str) -> dict[str, Any]:
+        """See `Backend`; of images."""
+        if kind != "image":
+            raise BadQuery(f"the service tells where images come from, not a {kind}")
+        lineage: dict[str, Any] = self._json("GET", f"images/{quote(key)}/lineage")
+        return lineage
+
+    def array(self, image: RowData, level: int) -> xarray.DataArray:
+        """See `Backend`: Zarr over HTTP, read block by block."""
+        from theatrum.catalog.zarr_http import opened
+
+        channels: list[str] = []
+        if (image["n_c"] or 1) > 1:
+            spec = Spec("channels", (Q(image_id=image["id"]),), order=("index",))
+            channels = [row["name"] for row in self.rows(spec)]
+        address = f"{self._api}/images/{quote(image['id'])}/zarr"
+        return opened(address, self._headers, image, level, channels)
+
+    def thumbnail(self, image: RowData, size: int) -> bytes:
+        """See `Backend`."""
+        route = f"images/{quote(image['id'])}/thumbnail"
+        try:
+            jpeg: bytes = self._ask("GET", route, params={"size": size}).content
+        except BadRecord as err:
+            raise NotOpened(str(err)) from err
+        return jpeg
+
+    def keep(self, array: xarray.DataArray, kept: Mapping[str, Any]) -> RowData:
+        """See `Backend`: written here as OME-Zarr, sent as one zip."""
+        from theatrum.catalog.zarr_store import write_image
+
+        with tempfile.TemporaryDirectory(prefix="theatrum-save-") as folder:
+            group = Path(folder, "image.ome.zarr")
+            write_image(group, array)
+            package = Path(folder, "image.zip")
+            _zipped(group, package)
+            with package.open("rb") as file:
+                said = {"kept": _dumped(kept)}
+                row = self._json(
+                    "POST",
+                    "images",
+                    data=said,
+                    files={"array": ("image.ome.zarr.zip", file, "application/zip")},
+                )
+        return _read(row, _moments(Spec("images")))
+
+    def planes(self, image: RowData) -> Path | None:  # noqa: ARG002
+        """See `Backend`: none, so that planes are computed from the sizes."""
+        return None
+
+    def close(self) -> None:
+        """See `Backend`: nothing is held."""
+
+    # HTTP
+
+    @property
+    def _api(self) -> str:
+        return f"{self.url.rstrip('/')}/api/v1"
+
+    @property
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"token {self.token}"} if self.token else {}
+
+    def _json(self, method: str, route: str, **more: Any) -> Any:
+        return self._ask(method, route, **more).json()
+
+    def _ask(self, method: str, route: str, **more: Any) -> httpx.Response:
+        """Ask, and raise a refusal in the service's own words.
+
+        Never through a proxy of the environment, which could not reach the hub.
+        """
+        try:
+            with httpx.Client(
+                trust_env=False, timeout=TIMEOUT_S, headers=self._headers
+            ) as client:
+                answer = client.request(method, f"{self._api}/{route}", **more)
+        except httpx.HTTPError as err:
+            raise NotConnected(
+                f"The catalogue did not answer ({type(err).__name__}): try again, and "
+                "tell whoever runs the hub if it stays so."
+            ) from None
+        if answer.is_success:
+            return answer
+        raise _refusal(answer)
+
+
+def _refusal(answer: httpx.Response) -> CatalogError:
+    try:
+        problem = answer.json()
+        detail = str(problem.get("detail") or problem.get("title") or "")
+    except (ValueError, AttributeError):
+        detail = ""
+    error = BY_STATUS.get(answer.status_code, CatalogError)
+    return error(detail or f"The catalogue answered {answer.status_code}.")
+
+
+def _address(resource: str, key: str = "") -> str:
+    return f"{resource}/{quote(key, safe='')}" if key else resource
+
+
+def _moments(spec: Spec) -> frozenset[str]:
+    """The names of what a question finds that are moments."""
+    root = table_of(spec.of)
+    if not spec.values:
+        return frozenset(
+            column.name for column in root.columns if isinstance(column.type, Moment)
+        )
+    return frozenset(path for path in spec.values if _is_moment(root.name, path))
+
+
+def _is_moment(table: str, path: str) -> bool:
+    first, _, rest = path.partition("__")
+    over = way(table, first)
+    if over is not None:
+        return bool(rest) and _is_moment(over.target, rest)
+    name = column_name(table, first)
+    column = Base.metadata.tables[table].c.get(name or "")
+    return column is not None and isinstance(column.type, Moment)
+
+
+def _read(row: Mapping[str, Any], moments: frozenset[str]) -> RowData:
+    return {
+        name: datetime.fromisoformat(value)
+        if name in moments and isinstance(value, str)
+        else value
+        for name, value in row.items()
+    }
+
+
+def _dumped(kept: Mapping[str, Any]) -> str:
+    import json
+
+    return json.dumps(dict(kept))
+
+
+def _zipped(group: Path, package: Path) -> None:
+    """Put a group's files into a zip, stored: its blocks are compressed already."""
+    with zipfile.ZipFile(package, "x", zipfile.ZIP_STORED) as archive:
+        for file in _files(group):
+            archive.write(file, file.relative_to(group).as_posix())
+
+
+def _files(group: Path) -> Iterator[Path]:
+    return (one for one in sorted(group.rglob("*")) if one.is_file())

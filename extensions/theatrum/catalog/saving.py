@@ -1,0 +1,178 @@
+"""Arrays of images: opened where they lie, shown small, and new ones kept.
+
+A new array is written as OME-Zarr under a name of its own, whole and synced, before its
+row is: whatever stops in between leaves a folder that nobody points at, never a row
+without pixels.
+"""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from theatrum.catalog.backend import RowData
+from theatrum.catalog.errors import BadRecord, CatalogError, NotFound, NotOpened
+from theatrum.catalog.facts import facts_of_array
+from theatrum.catalog.query.spec import Q, Spec
+from theatrum.catalog.record import DERIVED, recording
+from theatrum.catalog.tables import Image, new_id
+from theatrum.catalog.writing import project_for
+
+if TYPE_CHECKING:
+    import PIL.Image
+    import xarray
+
+    from theatrum.catalog.local import LocalBackend
+
+KINDS = DERIVED | {"initial"}
+
+
+def opened(image: RowData, level: int) -> xarray.DataArray:
+    """An image's array at a level, not yet read; its name and id go along."""
+    from theatrum.catalog.arrays import open_array
+
+    array = open_array(image["path"], image["scene"], level)
+    return array.rename(image["name"]).assign_attrs(id=image["id"])
+
+
+def thumbnail(backend: LocalBackend, image: RowData, size: int) -> bytes:
+    """A JPEG: the one that is kept, else drawn from the coarsest level."""
+    import PIL.Image
+
+    picture: PIL.Image.Image
+    where = Q(owner_kind="image", owner_id=image["id"], role="thumbnail")
+    assets = backend.rows(Spec("assets", (where,), limit=1))
+    kept = Path(assets[0]["uri"]) if assets else None
+    if kept is not None and kept.is_file():
+        with PIL.Image.open(kept) as stored:
+            picture = stored.convert("RGB")
+    else:
+        picture = _drawn(image)
+    picture.thumbnail((size, size))
+    jpeg = io.BytesIO()
+    picture.convert("RGB").save(jpeg, "JPEG", quality=85)
+    return jpeg.getvalue()
+
+
+def _drawn(image: RowData) -> PIL.Image.Image:
+    from theatrum.catalog.picture import draw
+
+    try:
+        return draw(opened(image, -1), plane=image["plane"] or "ax")
+    except (CatalogError, NotImplementedError):
+        raise
+    except Exception as err:
+        # The boundary to readers of any format: a picture is never worth a table.
+        raise NotOpened(f"{image['name']} cannot be drawn: {err}") from err
+
+
+def planes(backend: LocalBackend, image: RowData) -> Path | None:
+    """The Parquet file of an image's planes; None where there is none."""
+    where = Q(plane_tables__image_id=image["id"])
+    found = backend.rows(Spec("assets", (where,), limit=1))
+    return Path(found[0]["uri"]) if found else None
+
+
+def keep(
+    backend: LocalBackend, array: xarray.DataArray, kept: Mapping[str, Any]
+) -> RowData:
+    """Write an array and register it, with the run that made it; see `Backend.keep`."""
+    from theatrum.catalog.zarr_store import write_image
+
+    kind = kept.get("kind", "derived")
+    if kind not in KINDS:
+        raise BadRecord(f"an array is kept as {', '.join(sorted(KINDS))}, not {kind}")
+    inputs = _inputs(backend, kept.get("inputs") or ())
+    project_name = kept.get("project") or _project_of(backend, inputs)
+    with recording(backend.database, backend.user) as book:
+        # Refused before anything is written.
+        project_for(backend, book, project_name)
+    key = new_id()
+    path = backend.files / "derived" / f"{key}.ome.zarr"
+    written = write_image(path, array)
+    try:
+        with recording(
+            backend.database, backend.user, on_behalf_of=backend.on_behalf_of
+        ) as book:
+            project = project_for(backend, book, project_name)
+            run = book.run(
+                project,
+                node=kept.get("node") or "notebook",
+                params=dict(kept.get("params") or {}),
+                code_version=str(kept.get("code_version", "")),
+            )
+            sources = [book.get(Image, one["id"]) for one in inputs]
+            for position, source in enumerate(sources):
+                book.input(run, "image", source, position=position)
+            fields = (
+                _inherited(inputs)
+                | facts_of_array(array)
+                | dict(kept.get("fields") or {})
+            )
+            channels = array.attrs.get("channels")
+            image = book.image(
+                project,
+                path=str(path),
+                name=str(kept.get("name") or array.name or "image"),
+                title=str(kept.get("title") or ""),
+                run=run,
+                kind=kind,
+                format="ome-zarr",
+                checksum=written.sha256_tree,
+                size_bytes=written.bytes,
+                n_levels=written.levels,
+                chunks=list(written.chunk),
+                channels=_channels(array, channels),
+                **fields,
+            )
+            return {
+                column.key: getattr(image, column.key)
+                for column in Image.__table__.columns
+            }
+    except BaseException:
+        shutil.rmtree(path, ignore_errors=True)
+        raise
+
+
+def _inputs(backend: LocalBackend, ids: Any) -> list[RowData]:
+    wanted = tuple(str(one) for one in ids)
+    if not wanted:
+        return []
+    found = {
+        row["id"]: row for row in backend.rows(Spec("images", (Q(id__in=wanted),)))
+    }
+    missing = [one for one in wanted if one not in found]
+    if missing:
+        raise NotFound(f"there is no image {missing[0]} that you may see")
+    return [found[one] for one in wanted]
+
+
+def _project_of(backend: LocalBackend, inputs: list[RowData]) -> str:
+    if not inputs:
+        raise BadRecord("say which project it belongs to, as project=")
+    where = Q(id=inputs[0]["project_id"])
+    name: str = backend.rows(Spec("projects", (where,)))[0]["name"]
+    return name
+
+
+def _inherited(inputs: list[RowData]) -> dict[str, Any]:
+    """What all that went in agree on: whose it is, and how it was taken."""
+    columns = ("acquisition_id", "sample_id", "subject_id", "modality")
+    return {
+        column: inputs[0][column]
+        for column in columns
+        if inputs and len({one[column] for one in inputs}) == 1
+    }
+
+
+def _channels(array: xarray.DataArray, names: Any) -> list[dict[str, Any]] | None:
+    if "c" not in array.dims:
+        return None
+    if "c" in array.coords:
+        names = array.coords["c"].values
+    if names is None or len(names) != array.sizes["c"]:
+        names = range(array.sizes["c"])
+    return [{"name": str(name)} for name in names]
