@@ -32,8 +32,9 @@ from services.dicom_client.arrivals import (
     series_key,
 )
 from services.dicom_client.errors import DicomClientError, NoSuchThing
+from services.dicom_client.headers import Header
 from services.dicom_client.keeping import TemplateVersion
-from services.dicom_client.models import File, Job, new_job_id
+from services.dicom_client.models import DeliveryAttempt, File, Job, new_job_id
 from services.dicom_client.rules import Choice
 from services.dicom_client.watch_folder import Scan, Snapshot
 
@@ -44,6 +45,8 @@ _FACTS = (
     *("SeriesDescription", "SeriesNumber", "SeriesInstanceUID", "ProtocolName"),
     *("BodyPartExamined", "Manufacturer", "SliceThickness", "AccessionNumber"),
 )
+_DELIVERED = {"RTSTRUCT": "RS", "SEG": "SEG"}
+"""How `finishing` names what it makes, by modality."""
 # Files noted in one transaction: others wait for it.
 _PIECE = 500
 # Nothing of it is at a server yet.
@@ -93,7 +96,7 @@ class Jobs:
         if (row.series_key, row.sop_key, row.reason) == (key, sop_key, ""):
             return
         row.series_key, row.sop_key, row.reason = key, sop_key, ""
-        if self._is_ours(session, sop_key):
+        if self._is_ours(session, one.header, sop_key):
             # What we delivered beside the images, met again.
             row.reason = "own"
             return
@@ -145,9 +148,19 @@ class Jobs:
         row.seen = time.time()
         return row
 
-    def _is_ours(self, session: Session, key: str) -> bool:
+    def _is_ours(self, session: Session, header: Header, key: str) -> bool:
+        """Whether it is what a job delivered, or is about to deliver."""
         found = select(Job.job_id).where(Job.result_key == key).limit(1)
-        return session.scalar(found) is not None
+        if session.scalar(found) is not None:
+            return True
+        if header.modality not in _DELIVERED:
+            return False
+        # Of several files of one job the key tells the first; each has an attempt.
+        name = f"{_DELIVERED[header.modality]}_{header.sop_instance}.dcm"
+        sent = select(DeliveryAttempt.id).where(
+            DeliveryAttempt.file == digest("file", name)[:16]
+        )
+        return session.scalar(sent.limit(1)) is not None
 
     def note_scan(self, source: str, scan: Scan) -> list[str]:
         """Remember what a look at the folders gave; returns the jobs that await more.

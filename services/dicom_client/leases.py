@@ -134,7 +134,8 @@ class Leases:
             elif row.delivered is not None:
                 return
             if row.code != outcome.code:
-                told = f"{outcome.target} {outcome.node}".strip()
+                node = "" if outcome.node == outcome.target else outcome.node
+                told = f"{outcome.target} {node}".strip()
                 note(session, job_id, outcome.code[:32], told, worker)
             row.node, row.required = outcome.node[:64], required
             row.code, row.text = outcome.code[:32], outcome.text[:256]

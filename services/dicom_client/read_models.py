@@ -138,6 +138,9 @@ def actions_of(job: Job) -> list[str]:
         possible += ["delivery"]
     elif job.stopped or job.state in RETRIABLE or job.state == "rejected":
         possible.append("retry")
+    elif job.attempt and job.state in WORK and job.lease_owner is None:
+        # It would be tried again by itself, later.
+        possible.append("retry")
     if job.state == "held":
         possible.append("override")
     if job.state in FOR_A_PERSON or (job.content_hash and job.state != "stable"):

@@ -65,8 +65,23 @@ EVENTS = {
     "delivered": Word("Stored at", "out", "good"),
     "sent": Word("Stored at", "out", "good"),
     "written": Word("Stored at", "out", "good"),
+    "unreachable": Word("Not reached", "warn", "wait"),
+    "no_space": Word("No room there", "warn", "wait"),
+    "tls": Word("TLS failed", "warn", "bad"),
+    "no_context": Word("Takes no such objects", "warn", "bad"),
+    "refused": Word("Refused", "cross", "bad"),
+    "unauthorized": Word("Not let in", "key", "bad"),
+    "denied": Word("No permission", "key", "bad"),
+    "conflict": Word("Another file has the name", "warn", "bad"),
     "already_there": Word("Was there already", "out", "good"),
 }
+
+LOCALLY = {
+    "packed": Word("Images prepared", "box", "busy"),
+    "uploading": Word("Handed to the engine", "key", "busy"),
+    "submitted": Word("Taken by the engine", "queue", "busy"),
+}
+"""Steps that are called otherwise where nothing leaves this machine."""
 
 CODES = {
     "upload-unknown": "Nobody knows whether the upload arrived: look at the server.",
@@ -125,8 +140,11 @@ def state(name: str) -> Word:
     return STATES.get(name, Word(name, "queue", "calm"))  # type: ignore[call-overload, no-any-return]
 
 
-def event(kind: str) -> Word:
-    """A line of a series' history in words."""
+def event(kind: str, detail: str = "") -> Word:
+    """A line of a series' history in words; `detail` tells the steps of a local engine
+    from those of a server."""
+    if detail == "a local engine" and kind in LOCALLY:
+        return LOCALLY[kind]
     return EVENTS[kind] if kind in EVENTS else state(kind)
 
 

@@ -122,6 +122,29 @@ def _require_segmentation(made: Dataset, images: list[Dataset]) -> None:
     )
 
 
+def test_what_lies_beside_the_images_afterwards_starts_nothing_anew(
+    tmp_path: Path,
+) -> None:
+    engine = tmp_path / "engines.py"
+    engine.write_text(ENGINES)
+    with running_site(tmp_path, engines=[f"{engine}:ring"]) as site:
+        template = {
+            "name": "Ring",
+            "engine": f"{engine}:ring",
+            "parameters": {"output": "both"},
+        }
+        site.ask("PUT", "templates", json=template)
+        all_of(site, "Ring")
+        site.drop(with_ring(patient_series()), "first")
+        site.wait_state("done")
+        beside = sorted(pydicom.dcmread(one).Modality for one in site.beside())
+        assert beside == ["RTSTRUCT", "SEG"]
+        # What is dropped after them was looked at after them.
+        site.drop(patient_series(SeriesDescription="Topogram"), "second")
+        site.wait_state("ignored")
+        assert site.states() == ["done", "ignored"]
+
+
 def test_an_enhanced_ct_comes_back_as_contours_on_its_frames(tmp_path: Path) -> None:
     engine = tmp_path / "engines.py"
     engine.write_text(ENGINES)
