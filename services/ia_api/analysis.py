@@ -38,7 +38,7 @@ from services.ia_api.pathology_server import (
     TransportSettings,
 )
 from services.ia_api.regions import inputs_of, regions_of
-from services.ia_api.slide_image import FileSlide, TileSlide, opened
+from services.ia_api.slide_image import FileSlide, OtherSize, TileSlide, opened
 from services.ia_api.slide_info import SlideInfo
 from services.ia_api.versions import Version
 
@@ -156,12 +156,8 @@ def _run(task: Task, pipe: Connection, stopped: threading.Event) -> None:
 @contextmanager
 def _image(task: Task) -> Iterator[FileSlide | TileSlide]:
     if task.source == "tiles":
-        transport = Transport(task.transport)
-        try:
-            server = PathologyServer(transport, task.callback, task.api_version)
-            yield TileSlide(server, task.slide)
-        finally:
-            transport.close()
+        with _tiles(task) as tiles:
+            yield tiles
         return
     folder = JobFolder(task.folder)
     files = manifest(folder.slide) or ()
@@ -171,4 +167,24 @@ def _image(task: Task) -> Iterator[FileSlide | TileSlide]:
         folder.temporary,
         task.slide.um_per_pixel,
     ) as image:
-        yield image
+        if (image.width, image.height) == task.slide.size:
+            yield image
+            return
+        # Marks are fractions of the width that the server tells: with another origin
+        # or size they would lie elsewhere.
+        if not task.slide.streamable:
+            raise OtherSize("the files show another picture than the server's tiles")
+        with _tiles(task) as tiles:
+            yield tiles
+
+
+@contextmanager
+def _tiles(task: Task) -> Iterator[TileSlide]:
+    transport = Transport(task.transport)
+    try:
+        server = PathologyServer(transport, task.callback, task.api_version)
+        slide = TileSlide(server, task.slide)
+        yield slide
+        slide.check()
+    finally:
+        transport.close()

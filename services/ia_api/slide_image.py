@@ -41,6 +41,12 @@ class Unreadable(Permanent):
     code = "unreadable"
 
 
+class OtherSize(Unreadable):
+    """The files hold a picture of another size than the pathology server tells."""
+
+    code = "other-size"
+
+
 @dataclass(frozen=True)
 class Rung:
     """One level: how many level-0 pixels one of its pixels spans."""
@@ -121,6 +127,15 @@ class TileSlide:
         halvings = max(0, math.ceil(math.log2(longest / max(self._slide.tile_size))))
         return tuple(Rung(2.0**k) for k in range(halvings + 1))
 
+    def check(self) -> None:
+        """Raise Gone where tiles were missing because the slide is.
+
+        A tile that the server does not have is background: at an edge, or where the
+        scanner skipped. Of a slide that was removed meanwhile every tile is.
+        """
+        if self._server.missed:
+            self._server.slide(self._slide.id)
+
     def region(
         self,
         x: float,
@@ -175,6 +190,7 @@ class _Remembering(PathologyServer):
 
     def __init__(self, server: PathologyServer) -> None:
         super().__init__(server.transport, server.callback, server.api_version)
+        self.missed = False
         self._kept: OrderedDict[tuple[Any, ...], bytes | None] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -187,6 +203,7 @@ class _Remembering(PathologyServer):
                 return self._kept[key]
         tile = super().tile(*place, **kind)
         with self._lock:
+            self.missed = self.missed or tile is None
             self._kept[key] = tile
             if len(self._kept) > _KEPT_TILES:
                 self._kept.popitem(last=False)

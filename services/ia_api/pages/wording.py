@@ -73,6 +73,7 @@ CODES = {
     "deadline": "The job was not done before job_deadline_s.",
     "answer-deadline": "The pathology server did not answer while the user waited.",
     "abandoned": "The web server stopped while it took the request.",
+    "other-size": "The files show a picture of another size than the server tells.",
     "too-late": "A newer request came before this one was shown on the slide.",
     "no-app": "A worker does not have this app: give all workers the same settings.",
     "rules": "The rules for imported slides do not take this one.",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from theatrum.node import Image
 
+from services.ia_api.errors import Gone
 from services.ia_api.pathology_server import (
     Callback,
     PathologyServer,
@@ -18,6 +20,8 @@ from services.ia_api.pathology_server import (
 from services.ia_api.slide_image import FileSlide, TileSlide, Unreadable, opened
 from tests import pathology_server as double
 from tests import slides
+
+from .running_site import Site
 
 
 @pytest.fixture(scope="module")
@@ -88,3 +92,33 @@ def test_files_that_are_no_slide_are_told_without_their_names(tmp_path: Path) ->
     ):
         pass
     assert "SMITH" not in str(refusal.value)
+
+
+def test_a_slide_that_is_removed_meanwhile_is_not_taken_for_an_empty_one(
+    slide: Path,
+) -> None:
+    with double.PathologyServer([double.slide_of_file("sl-2", slide)]) as sps:
+        sps.add_application("probe", {"displayName": "probe"})
+        callback = Callback(sps.url, "probe", sps.tokens.issue("probe"))
+        transport = Transport(TransportSettings(software_version="1"))
+        server = PathologyServer(transport, callback)
+        image = TileSlide(server, server.slide("sl-2"))
+        image.region(0, 0, 10, 10)
+        image.check()
+        del sps.slides["sl-2"]
+        assert (np.asarray(image.region(600, 400, 10, 10)) == 255).all()
+        with pytest.raises(Gone):
+            image.check()
+        transport.close()
+
+
+@pytest.mark.parametrize("streamable", [True, False])
+def test_marks_are_never_put_onto_a_picture_of_another_size(
+    ia_api_site: Site, streamable: bool
+) -> None:
+    held = ia_api_site.file_slide()
+    told = replace(held, picture=double.Pattern(640, 480), streamable=streamable)
+    ia_api_site.server.add(told)
+    ia_api_site.viewer("probe-files").create(held.slide_id)
+    wanted = "Width 640 px" if streamable else "Analysis failed (other-size)"
+    ia_api_site.wait_text(held, wanted, "probe-files")
