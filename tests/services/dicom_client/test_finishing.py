@@ -61,7 +61,7 @@ TEMPLATE = Template("Head and neck, organs", (MODEL,), GENERATED)
 class Job:
     """A series that was sent, and what the server answers."""
 
-    def __init__(self, tmp_path, template=TEMPLATE, without=()):
+    def __init__(self, tmp_path, template=TEMPLATE, without=(), accession="ACC-99-314"):
         self.folder = tmp_path / "job"
         self.folder.mkdir()
         self.template = template
@@ -74,7 +74,7 @@ class Job:
             image.SpecificCharacterSet = "ISO_IR 100"
             image.PatientBirthDate, image.PatientSex = "19551122", "F"
             image.StudyDate, image.StudyTime = "20260315", "101500"
-            image.StudyID, image.AccessionNumber = "7", "ACC-99-314"
+            image.StudyID, image.AccessionNumber = "7", accession
             image.ReferringPhysicianName = "Quellenhof^Ute"
             image.InstitutionName = "Klinikum Beispielstadt"
             files.append(put(image, tmp_path / f"{at}.dcm"))
