@@ -316,15 +316,7 @@ def test_defect_6_dates_move_alike_in_every_job(tmp_path: Path) -> None:
     moved = set()
     for job in ("first", "again"):
         for one in unpacked(files, tmp_path / job, job):
-            moved |= {
-                (name, one.get(name))
-                for name in (
-                    "StudyDate",
-                    "SeriesDate",
-                    "AcquisitionDate",
-                    "ContentDate",
-                )
-            }
+            moved |= {(name, one.get(name)) for name in names}
     assert len(moved) == 4, "one value each"
     assert len({value for _, value in moved}) == 1, "by the same number of days"
     assert "20240229" not in {value for _, value in moved}
