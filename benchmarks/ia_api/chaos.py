@@ -251,7 +251,7 @@ def _victim(
         ):
             if pid in pids:
                 return pids.index(pid)
-        time.sleep(0.002)
+        time.sleep(0.01)
     return None
 
 
