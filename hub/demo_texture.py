@@ -85,7 +85,7 @@ def density(rgb: Picture) -> Field:
 
 def textures(rng: np.random.Generator) -> Textures:
     """Every texture; ``rng`` decides how the stroma is quilted."""
-    photograph: Picture = data.immunohistochemistry()  # type: ignore[no-untyped-call]
+    photograph: Picture = data.immunohistochemistry()
     white = np.percentile(photograph, 97, axis=(0, 1))
     levelled = np.clip(photograph * (np.array(GLASS) / white), 0, 250)
     rgb: Picture = (levelled + 0.5).astype(np.uint8)

@@ -11,7 +11,7 @@ from theatrum import quiz
 
 from hub.settings import Settings
 from services import cli
-from services.catalog.app import api
+from services.catalog.api import images, projects, resources, rows, search
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -34,9 +34,13 @@ def test_every_command_is_documented() -> None:
 
 
 def test_every_route_of_the_catalogue_is_documented() -> None:
-    text = (DOCS / "researcher.md").read_text()
-    for route in api.routes:
-        assert f"/images{route.path}" in text  # type: ignore[attr-defined]
+    text = (DOCS / "catalog_api.md").read_text()
+    for router in (images.router, projects.router, search.router):
+        for route in router.routes:
+            assert f"{route.path}`" in text  # type: ignore[attr-defined]
+    assert rows.router().routes
+    for resource in resources.listed():
+        assert f"`/{resource}`" in text
 
 
 @pytest.mark.parametrize("name", sorted(theatrum.__all__))

@@ -160,7 +160,7 @@ class Images:
 
     def list(self, collection: str | None = None) -> Sequence[Entry]:
         """Return what you may see, in one collection or in all."""
-        return _find(**({"collection": collection} if collection else {}))
+        return _find(collection or "")
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(_find())
@@ -191,9 +191,21 @@ class Images:
         )
 
 
-def _find(**query: str) -> list[Entry]:
-    answer = Catalog(current_session()).ask("images", **query)
-    return [_entry(image) for image in answer["images"]]
+def _find(collection: str = "", name: str = "") -> list[Entry]:
+    """Return what there is, by collection and name."""
+    catalog = Catalog(current_session())
+    query = {"limit": "1000", "state": "ready", "sort": "project__name,name"}
+    if collection:
+        query["project__name"] = collection
+    if name:
+        query["name"] = name
+    entries: list[Entry] = []
+    while True:
+        answer = catalog.ask("images", **query)
+        entries.extend(_entry(image) for image in answer["items"])
+        if not answer["next"]:
+            return entries
+        query["cursor"] = answer["next"]
 
 
 def _entry(image: Mapping[str, Any]) -> Entry:

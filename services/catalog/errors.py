@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from theatrum.catalog import errors
 from theatrum.catalog.errors import CatalogError
 
 from hub.signin import HubUnreachableError, NotSignedInError
@@ -23,10 +24,41 @@ class BadCaseError(CatalogError):
     """What was sent is no teaching case; nothing of it is kept."""
 
 
+class ConflictError(CatalogError):
+    """What is there already is in the way."""
+
+
+class OutdatedError(CatalogError):
+    """The asker changes a row as it no longer is."""
+
+
+class TooManyRequestsError(CatalogError):
+    """Somebody asks too often."""
+
+    def __init__(self, after_s: float) -> None:
+        super().__init__(f"you ask too often: try again after {after_s:.1f} s")
+        self.after_s = after_s
+
+
 STATUS: dict[type[Exception], tuple[int, str]] = {
     HubUnreachableError: (503, "The hub is restarting: try again in a minute."),
     NotSignedInError: (403, "Sign in at the hub, or send a hub token."),
     NoSuchImageError: (404, "Check the image's name, or ask who owns it for access."),
+    BadNameError: (422, "Choose another name, as the detail says."),
     BadCaseError: (422, "Change the case as the detail says, and send it again."),
     ImageGoneError: (410, "Tell whoever keeps the slides that this file is gone."),
+    ConflictError: (409, "Look at what is there, and choose another name."),
+    OutdatedError: (412, "Load it anew, and change it then."),
+    TooManyRequestsError: (429, "Ask less often: Retry-After says when."),
+    errors.NotFound: (404, "Check its id, or ask who owns it for access."),
+    errors.NotAllowed: (403, "Ask a maintainer of the project for a higher role."),
+    errors.BadQuery: (422, "Change the question as the detail says."),
+    errors.BadRecord: (422, "Change what you send as the detail says."),
+    errors.BadArray: (422, "Ask for another part, as the detail says."),
+    errors.SeveralFound: (409, "Narrow the question."),
+    errors.Gone: (410, "Tell whoever keeps the images that this file is gone."),
+    errors.NotOpened: (422, "This image has no array that can be shown this way."),
+    errors.NotConnected: (503, "Try again in a minute."),
+    CatalogError: (422, "Change the request as the detail says."),
 }
+"""Each error's status and what to do; of classes in one line the narrowest counts."""

@@ -221,7 +221,7 @@ def _outlines(mask: Any, labels: Labels) -> Iterator[Ring]:
 
     # A border of nothing closes the outlines that touch the edge.
     padded = np.pad(mask.astype(np.float32), 1)
-    for contour in find_contours(padded, 0.5):  # type: ignore[no-untyped-call]
+    for contour in find_contours(padded, 0.5):
         if len(contour) < 4:
             continue
         # Rows and columns of pixels' centres, one off by the border.

@@ -46,8 +46,8 @@ def test_an_analysed_slide_opens_deidentified_for_the_collections_teachers(
                 viewer.create(SLIDE)
             with hub.api("teacher") as teacher, hub.api("student1") as student:
                 route = f"{IMAGES}?collection=cases"
-                told = wait_for(teacher, route, lambda said: said["images"], 120)
-                (image,) = told["images"]
+                told = wait_for(teacher, route, lambda said: said["items"], 120)
+                (image,) = told["items"]
                 assert (image["width"], image["height"]) == (1000, 700)
                 found = f"{IMAGES}/{image['id']}/results"
                 (result,) = wait_for(teacher, found, lambda said: said["results"])[

@@ -37,7 +37,7 @@ def forbidden(
     assert added.returncode == 0, added.stderr
     with hub.api("researcher") as researcher:
         (image,) = researcher.get(CATALOG, params={"collection": "secret"}).json()[
-            "images"
+            "items"
         ]
     return dict(image)
 
@@ -83,7 +83,7 @@ def test_a_student_does_not_see_the_forbidden_image_in_the_list(
     hub: RunningHub, forbidden: dict[str, str]
 ) -> None:
     with hub.api("student1") as student:
-        listed = student.get(CATALOG).json()["images"]
+        listed = student.get(CATALOG).json()["items"]
     assert listed
     assert forbidden["id"] not in {image["id"] for image in listed}
 
@@ -108,9 +108,9 @@ def test_a_right_that_is_granted_works_without_a_restart(
     _theatrum("images", "add", str(slide), "--collection=late", hub=hub)
     query = {"collection": "late"}
     with hub.api("student2") as student:
-        assert student.get(CATALOG, params=query).json()["images"] == []
+        assert student.get(CATALOG, params=query).json()["items"] == []
         _theatrum("collections", "grant", "late", "nbgrader-histology101", hub=hub)
-        (image,) = student.get(CATALOG, params=query).json()["images"]
+        (image,) = student.get(CATALOG, params=query).json()["items"]
         assert student.post(f"{CATALOG}/{image['id']}/view").status_code == 200
         _theatrum("collections", "revoke", "late", "nbgrader-histology101", hub=hub)
         assert student.post(f"{CATALOG}/{image['id']}/view").status_code == 404
@@ -119,7 +119,7 @@ def test_a_right_that_is_granted_works_without_a_restart(
 def test_a_session_reads_but_does_not_open_views(hub: RunningHub) -> None:
     with hub.sign_in("student1") as student:
         page = student.get("services/catalog/")
-        (image,) = student.get(CATALOG, params=DEMO).json()["images"]
+        (image,) = student.get(CATALOG, params=DEMO).json()["items"]
         view = student.post(f"{CATALOG}/{image['id']}/view")
     assert page.status_code == 200
     assert image["title"] in page.text
@@ -130,7 +130,7 @@ def test_a_tile_address_works_without_any_sign_in_and_not_when_changed(
     hub: RunningHub,
 ) -> None:
     with hub.api("student1") as student:
-        (image,) = student.get(CATALOG, params=DEMO).json()["images"]
+        (image,) = student.get(CATALOG, params=DEMO).json()["items"]
         view = student.post(f"{CATALOG}/{image['id']}/view").json()
     tile = view["tiles"].format(z=0, x=0, y=0)
     token = tile.split("/")[4]
@@ -150,7 +150,7 @@ def test_a_slide_whose_file_goes_missing_answers_410_with_a_sentence(
     group = "--group=nbgrader-histology101"
     _theatrum("images", "add", str(slide), "--collection=going", group, hub=hub)
     with hub.api("student1") as student:
-        (image,) = student.get(CATALOG, params={"collection": "going"}).json()["images"]
+        (image,) = student.get(CATALOG, params={"collection": "going"}).json()["items"]
         address = f"{CATALOG}/{image['id']}/view"
         tiles = student.post(address).json()["tiles"]
         slide.unlink()
@@ -169,7 +169,7 @@ def test_the_tile_address_is_the_same_for_the_whole_class(hub: RunningHub) -> No
     addresses = set()
     for name in ("student1", "student2"):
         with hub.api(name) as student:
-            (image,) = student.get(CATALOG, params=DEMO).json()["images"]
+            (image,) = student.get(CATALOG, params=DEMO).json()["items"]
             view = student.post(f"{CATALOG}/{image['id']}/view").json()
             addresses.add(view["tiles"])
     assert len(addresses) == 1
@@ -177,7 +177,7 @@ def test_the_tile_address_is_the_same_for_the_whole_class(hub: RunningHub) -> No
 
 def test_no_token_and_no_password_is_in_the_log(hub: RunningHub) -> None:
     with hub.api("student1") as student:
-        (image,) = student.get(CATALOG, params=DEMO).json()["images"]
+        (image,) = student.get(CATALOG, params=DEMO).json()["items"]
         view = student.post(f"{CATALOG}/{image['id']}/view").json()
         student.get(view["tiles"].format(z=0, x=0, y=0))
         token = student.headers["Authorization"].split()[1]

@@ -121,15 +121,16 @@ def _application(catalog: Catalog, tiles_port: int) -> FastAPI:
         return response
 
     @app.get(api)
-    def images(collection: str = "", name: str = "") -> dict[str, Any]:
+    def images(project__name: str = "", name: str = "") -> dict[str, Any]:
         found = [_summary(key, path) for key, path in catalog.slides.items()]
         return {
-            "images": [
+            "items": [
                 image
                 for image in found
-                if collection in ("", image["collection"])
+                if project__name in ("", image["collection"])
                 and name in ("", image["name"])
-            ]
+            ],
+            "next": None,
         }
 
     @app.get(api + "/{image_id}/thumbnail")

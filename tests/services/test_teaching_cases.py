@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import io
-import json
-import threading
-import time
 import zipfile
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
-import uvicorn
 from sqlalchemy.orm import Session
 from theatrum import deidentify
 from theatrum.errors import ImageError, NoSuchImage
@@ -27,14 +21,11 @@ from theatrum.session import current_session
 from theatrum.structures import Drawn, series_geometry, structure_set
 
 from hub.home import Home
-from hub.settings import load
 from services.catalog import cases, store
-from services.catalog.app import make_app
 from services.catalog.errors import BadCaseError
-from tests.browser import free_port
 from tests.extensions.structures.series import ct_series
+from tests.services.catalog.running import catalogue
 from tests.tile_server.test_dicom_series import written
-from tile_server import tokens
 
 PROFILE = (
     Path(__file__).resolve().parents[2]
@@ -42,81 +33,34 @@ PROFILE = (
     / "examples"
     / "teaching_profile.yaml"
 )
-PREFIX = "/services/catalog/"
-SCOPE = "access:services!service=catalog"
 PEOPLE = {
     "teacher": ["formgrade-histo1"],
     "student": ["nbgrader-histo1"],
     "other": ["formgrade-other"],
-    "histo1": [],
+    "histo1": None,
 }
 GRADER = "histo1"
 """The course's grading server: a service, not a person."""
 
 
-class Hub(BaseHTTPRequestHandler):
-    """What the service asks of JupyterHub: whose token it is."""
-
-    def do_GET(self) -> None:
-        name = self.headers["Authorization"].removeprefix("token ")
-        known = self.path.endswith("/hub/api/user") and name in PEOPLE
-        kind = "service" if name == GRADER else "user"
-        model = {"name": name, "kind": kind, "groups": PEOPLE.get(name, [])}
-        content = json.dumps(model | {"scopes": [SCOPE]}).encode()
-        self.send_response(200 if known else 404)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 @pytest.fixture(scope="module")
-def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The real catalogue on a socket, with a collection of a course."""
     home = tmp_path_factory.mktemp("home")
     Home(home).prepare()
     engine = store.open_store(Home(home))
     with Session(engine) as session:
         store.ensure_collection(
-            session, "scans", ["formgrade-histo1", *PEOPLE["student"]]
+            session, "scans", ["formgrade-histo1", "nbgrader-histo1"]
         )
     engine.dispose()
-    hub = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    threading.Thread(target=hub.serve_forever, daemon=True).start()
-    with pytest.MonkeyPatch.context() as patch:
-        address = f"http://127.0.0.1:{hub.server_port}/hub/api"
-        for name, value in {
-            "JUPYTERHUB_API_URL": address,
-            "JUPYTERHUB_API_TOKEN": "the service's own",
-            "JUPYTERHUB_SERVICE_PREFIX": PREFIX,
-            "JUPYTERHUB_SERVICE_NAME": "catalog",
-            "JUPYTERHUB_CLIENT_ID": "service-catalog",
-            "JUPYTERHUB_OAUTH_ACCESS_SCOPES": json.dumps([SCOPE]),
-            "JUPYTERHUB_BASE_URL": "/",
-        }.items():
-            patch.setenv(name, value)
-        key = base64.urlsafe_b64encode(tokens.new_key()).decode()
-        app = make_app(load({"THEATRUM_HOME": str(home)}), key)
-        port = free_port()
-        server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning"))
-        thread = threading.Thread(target=server.run)
-        thread.start()
-        deadline = time.monotonic() + 60
-        while not server.started and time.monotonic() < deadline:
-            threading.Event().wait(0.05)
-        try:
-            yield f"http://127.0.0.1:{port}{PREFIX.rstrip('/')}"
-        finally:
-            server.should_exit = True
-            thread.join()
-            hub.shutdown()
+    with catalogue(home, PEOPLE) as running:
+        yield running.url
 
 
 @pytest.fixture
-def sign_in(catalogue: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    monkeypatch.setenv("THEATRUM_CATALOG_URL", catalogue)
+def sign_in(site: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    monkeypatch.setenv("THEATRUM_CATALOG_URL", site)
     return lambda name: monkeypatch.setenv("JUPYTERHUB_API_TOKEN", name)
 
 

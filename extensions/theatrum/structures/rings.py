@@ -33,7 +33,7 @@ def rings_of(mask: Mask) -> list[Array]:
     # (row, column) of the padded mask to (x, y), without the repeated last point.
     lines = [
         _without_straight(line[:-1, ::-1] - 1)
-        for line in find_contours(padded, 0.5, fully_connected="low")  # type: ignore[no-untyped-call]
+        for line in find_contours(padded, 0.5, fully_connected="low")
     ]
     polygons = sorted((Polygon(line) for line in lines), key=lambda one: -one.area)
     outer: list[tuple[Polygon, list[Polygon]]] = []

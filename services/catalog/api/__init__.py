@@ -1,0 +1,1 @@
+"""The catalogue's REST interface: one router a resource."""

@@ -1,0 +1,80 @@
+/** What is chosen among the images narrows the notebook's cell and the download. */
+
+/** @type {Set<string>} */
+const chosen = new Set();
+
+document.addEventListener("change", (event) => {
+  const box = event.target;
+  if (!(box instanceof HTMLInputElement) || !box.dataset.choose) return;
+  if (box.checked) chosen.add(box.dataset.choose);
+  else chosen.delete(box.dataset.choose);
+  show();
+});
+
+document.addEventListener("click", async (event) => {
+  const target = event.target instanceof Element ? event.target : null;
+  if (target?.closest("[data-unchoose]")) {
+    chosen.clear();
+    show();
+  }
+  const button = target?.closest("[data-copy]");
+  if (button instanceof HTMLButtonElement) await copy(button);
+});
+
+/** Where a menu is open, Escape closes it, and the focus goes back to what opened it. */
+document.addEventListener("keydown", (event) => {
+  const open = document.querySelector("details.menu[open]");
+  if (event.key !== "Escape" || !(open instanceof HTMLDetailsElement)) return;
+  open.open = false;
+  open.querySelector("summary")?.focus();
+});
+
+/** The part that htmx brought knows nothing of what was chosen. */
+document.addEventListener("htmx:afterSettle", show);
+
+/** A select that changes asks at once. */
+document.addEventListener("change", (event) => {
+  if (event.target instanceof HTMLSelectElement && event.target.form?.getAttribute("role") === "search") {
+    event.target.form.requestSubmit();
+  }
+});
+
+function show() {
+  for (const box of document.querySelectorAll("[data-choose]")) {
+    if (box instanceof HTMLInputElement) box.checked = chosen.has(box.dataset.choose ?? "");
+  }
+  const line = document.getElementById("chosen");
+  if (line instanceof HTMLElement) {
+    line.hidden = chosen.size === 0;
+    const text = line.querySelector("[role=status]");
+    if (text) text.textContent = `${chosen.size} chosen: the cell and the download are about them alone.`;
+  }
+  const cell = document.getElementById("cell");
+  if (cell instanceof HTMLTextAreaElement) {
+    const ids = [...chosen].map((id) => `"${id}"`).join(", ");
+    cell.value = chosen.size === 0 ? (cell.dataset.all ?? "") : `from theatrum import catalog\n\ncatalog.images.filter(id__in=[${ids}])`;
+  }
+  const link = document.getElementById("download");
+  if (link instanceof HTMLAnchorElement) {
+    const address = new URL(link.href);
+    const words = JSON.parse(link.dataset.words ?? "{}");
+    address.search = new URLSearchParams(chosen.size === 0 ? words : { id__in: [...chosen].join(",") }).toString();
+    link.href = address.href;
+  }
+}
+
+/** @param {HTMLButtonElement} button */
+async function copy(button) {
+  const field = document.getElementById(button.dataset.copy ?? "");
+  if (!(field instanceof HTMLTextAreaElement)) return;
+  let copied = true;
+  try {
+    await navigator.clipboard.writeText(field.value);
+  } catch {
+    // The clipboard is for secure pages only; elsewhere the old command does it.
+    field.select();
+    copied = document.execCommand("copy");
+  }
+  const said = document.getElementById("copied");
+  if (said) said.textContent = copied ? "Copied." : "Press Ctrl+C to copy the marked text.";
+}

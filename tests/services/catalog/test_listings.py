@@ -1,0 +1,175 @@
+"""Listings, searches and changes over HTTP."""
+
+from __future__ import annotations
+
+import io
+
+import httpx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.services.catalog.running import Site
+
+
+def _names(answer: httpx.Response) -> list[str]:
+    assert answer.status_code == 200, answer.text
+    return [row["name"] for row in answer.json()["items"]]
+
+
+def test_words_of_an_address_go_over_relations(ann: httpx.Client) -> None:
+    query = {
+        "sample__experiment__name__startswith": "Animal",
+        "modality": "MR",
+        "spacing__lte": "1.0",
+    }
+    assert _names(ann.get("images", params=query)) == ["mri-1", "mri-3"]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 7])
+@pytest.mark.parametrize("sort", ["name", "-name", "px_z", "-px_z", "modality,-px_z"])
+def test_pages_together_are_the_whole_listing(
+    ann: httpx.Client, limit: int, sort: str
+) -> None:
+    whole = _names(ann.get("images", params={"sort": sort}))
+    assert len(whole) == 7
+    found: list[str] = []
+    query = {"sort": sort, "limit": str(limit)}
+    while True:
+        answer = ann.get("images", params=query)
+        found += _names(answer)
+        if answer.json()["next"] is None:
+            break
+        query["cursor"] = answer.json()["next"]
+    assert found == whole
+
+
+def test_a_row_that_goes_meanwhile_shifts_no_page(bob: httpx.Client) -> None:
+    made = [
+        bob.post("subjects", json={"project": "mri", "label": f"page-{n}"}).json()["id"]
+        for n in range(4)
+    ]
+    query = {"label__startswith": "page-", "sort": "label", "limit": "2"}
+    first = bob.get("subjects", params=query).json()
+    assert bob.delete(f"subjects/{made[0]}").status_code == 204
+    second = bob.get("subjects", params=query | {"cursor": first["next"]}).json()
+    assert [row["label"] for row in second["items"]] == ["page-2", "page-3"]
+    for key in made[1:]:
+        bob.delete(f"subjects/{key}")
+
+
+@given(cursor=st.text(max_size=60))
+@settings(max_examples=60, deadline=None)
+def test_no_cursor_breaks_the_service(site: Site, cursor: str) -> None:
+    with site.client("ann") as ann:
+        answer = ann.get("images", params={"cursor": cursor})
+    assert answer.status_code in (200, 422)
+
+
+def test_a_misspelt_word_is_refused_with_those_that_are_near(ann: httpx.Client) -> None:
+    answer = ann.get("images", params={"modalty": "MR"})
+    assert answer.status_code == 422
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert "modality" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    "word", ["path", "path__startswith", "run__node__source", "files__uri", "uri"]
+)
+def test_no_question_tells_where_something_lies(ann: httpx.Client, word: str) -> None:
+    answer = ann.get("images", params={word: "/"})
+    if word == "run__node__source":
+        assert answer.status_code == 200
+    else:
+        assert answer.status_code == 422
+    body = {"query": {"of": "images", "where": [{"field": "path", "value": "x"}]}}
+    assert ann.post("search", json=body).status_code == 422
+    for row in ann.get("images").json()["items"]:
+        assert "/nowhere" not in str(row)
+
+
+def test_a_listing_comes_as_csv_and_parquet(ann: httpx.Client) -> None:
+    query = {"fields": "name,modality", "format": "csv"}
+    lines = ann.get("images", params=query).text.splitlines()
+    assert lines[:2] == ["name,modality", "mri-0,CT"]
+    accept = {"Accept": "application/vnd.apache.parquet"}
+    answer = ann.get("images", params={"fields": "name"}, headers=accept)
+    import pyarrow.parquet as pq
+
+    assert pq.read_table(io.BytesIO(answer.content)).num_rows == 7
+
+
+def test_a_spreadsheet_takes_no_value_for_a_formula(bob: httpx.Client) -> None:
+    made = bob.post("subjects", json={"project": "mri", "label": "=1+1"}).json()
+    query = {"label": "=1+1", "fields": "label", "format": "csv"}
+    assert bob.get("subjects", params=query).text.splitlines() == ["label", "'=1+1"]
+    bob.delete(f"subjects/{made['id']}")
+
+
+def test_what_one_has_is_not_sent_again(ann: httpx.Client) -> None:
+    first = ann.get("images")
+    again = ann.get("images", headers={"If-None-Match": first.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+
+
+def test_a_change_to_what_changed_meanwhile_is_refused(bob: httpx.Client) -> None:
+    row = bob.post("subjects", json={"project": "mri", "label": "tagged"})
+    address = f"subjects/{row.json()['id']}"
+    tag = bob.get(address).headers["etag"]
+    assert bob.patch(address, json={"sex": "female"}).status_code == 200
+    late = bob.patch(address, json={"sex": "male"}, headers={"If-Match": tag})
+    assert late.status_code == 412
+    assert bob.get(address).json()["sex"] == "female"
+    bob.delete(address)
+
+
+def test_rows_can_be_put_in_place_of_ids(ann: httpx.Client) -> None:
+    answer = ann.get("images", params={"expand": "sample,subject", "limit": "1"})
+    (image,) = answer.json()["items"]
+    assert image["sample"]["stain"] == "HE"
+    assert image["subject"]["label"] == "mri-1"
+
+
+def test_facets_count_what_the_words_leave(ann: httpx.Client) -> None:
+    answer = ann.get("facets", params={"by": "modality", "name__gt": "mri-3"}).json()
+    assert answer["count"] == 3
+    assert answer["facets"]["modality"] == [
+        {"value": "CT", "count": 2},
+        {"value": "MR", "count": 1},
+    ]
+
+
+def test_a_search_tells_rows_count_facets_and_sql(ann: httpx.Client) -> None:
+    question = {"of": "images", "where": [{"field": "tags", "value": "checked"}]}
+    wanted = {"rows": True, "count": True, "facets": ["modality"], "sql": True}
+    told = ann.post("search", json={"query": question, **wanted}).json()
+    assert [row["name"] for row in told["rows"]] == ["mri-6"]
+    assert told["count"] == 1
+    assert told["facets"]["modality"] == [{"value": "CT", "count": 1}]
+    assert told["sql"].startswith("SELECT")
+
+
+def test_a_row_is_made_changed_and_taken_away(bob: httpx.Client) -> None:
+    made = bob.post("samples", json={"project": "mri", "name": "block 7"})
+    assert made.status_code == 201
+    address = f"samples/{made.json()['id']}"
+    assert made.headers["location"].endswith(address)
+    assert bob.patch(address, json={"stain": "PAS"}).json()["stain"] == "PAS"
+    assert bob.delete(address).status_code == 204
+    assert bob.get(address).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"project": "mri"},
+        {"project": "mri", "name": "a", "id": "mine"},
+        {"project": "mri", "name": "x" * 300},
+        {"project": "nope", "name": "a"},
+        {"name": "a"},
+    ],
+)
+def test_what_does_not_fit_makes_nothing(bob: httpx.Client, said: dict) -> None:
+    before = len(bob.get("samples").json()["items"])
+    assert bob.post("samples", json=said).status_code in (404, 422)
+    assert len(bob.get("samples").json()["items"]) == before
