@@ -142,23 +142,26 @@ class Canary:
 
 
 class _Index:
-    """Needles by their first two bytes."""
+    """Needles by their first two bytes, and then by length.
+
+    A package has as many UIDs as files, and all begin alike: what stands at a place is
+    looked up among those of each length, not compared with every one.
+    """
 
     def __init__(self, needles: Iterable[Needle]) -> None:
-        self._by_start: dict[int, list[Needle]] = defaultdict(list)
+        self._by_start: dict[int, dict[int, dict[bytes, list[Needle]]]] = {}
         self._starts: NDArray[np.bool_] = np.zeros(1 << 16, bool)
-        self._fours: list[int] = []
-        for needle in needles:
-            start = needle.content[0] | needle.content[1] << 8
-            self._starts[start] = True
-            self._by_start[start].append(needle)
         fours: set[int] = set()
         self._threes = False
-        for group in self._by_start.values():
-            for needle in group:
-                if len(needle.content) < 4:
-                    self._threes = True
-                fours.add(int.from_bytes(needle.content[2:4].ljust(2, b"\0"), "little"))
+        for needle in needles:
+            content = needle.content
+            start = content[0] | content[1] << 8
+            self._starts[start] = True
+            lengths = self._by_start.setdefault(start, {})
+            same = lengths.setdefault(len(content), {})
+            same.setdefault(content, []).append(needle)
+            self._threes |= len(content) < 4
+            fours.add(int.from_bytes(content[2:4].ljust(2, b"\0"), "little"))
         self._seconds: NDArray[np.bool_] = np.zeros(1 << 16, bool)
         self._seconds[list(fours)] = True
 
@@ -177,8 +180,8 @@ class _Index:
                 hits = hits[self._seconds[pairs[hits + 1]]]
             for hit in hits.tolist():
                 at = hit * 2 + offset
-                for needle in self._by_start.get(int(pairs[hit]), ()):
-                    if lower.startswith(needle.content, at):
+                for length, same in self._by_start[int(pairs[hit])].items():
+                    for needle in same.get(lower[at : at + length], ()):
                         yield at, needle
 
 

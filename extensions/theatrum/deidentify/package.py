@@ -10,14 +10,17 @@ and nothing that exists is ever replaced.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import secrets
 import shutil
+import stat
+import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Final
@@ -53,6 +56,8 @@ _PIXEL_GROUP: Final = 0x7FE0
 _LARGE_BYTES: Final = 1 << 16
 _DIRECTORY: Final = "1.2.840.10008.1.3.10"
 REPORT_NAME: Final = "report.json"
+_PARTIAL: Final = ".partial-"
+_YOUNG_S: Final = 10.0
 
 # What comes back with an RTSTRUCT gets these from the mapping.
 _PATIENT_ATTRIBUTES: Final = {
@@ -210,13 +215,16 @@ class Deidentifier:
             Where `target` cannot be used.
         """
         paths = sorted(files)
-        staging = _staging_for(target)
         run = _Run(self, root, job or secrets.token_hex(8), progress)
-        try:
-            package = run.into(paths, staging, whole_series=whole_series)
+        with _staging_for(target) as staging:
+            try:
+                package = run.into(paths, staging, whole_series=whole_series)
+            except OSError as err:
+                raise FolderError(
+                    f"{target} could not be written: {err.strerror}. Nothing was given "
+                    "out; make room and run again."
+                ) from err
             _publish(staging, target)
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
         return package
 
 
@@ -450,8 +458,12 @@ def _require_instance(elements: Sequence[Element]) -> str:
 def _content(path: Path) -> tuple[bytes, tuple[int, ...]]:
     """A file's bytes, and what changes whenever they do."""
     try:
-        with path.open("rb") as file:
+        # Not to wait for what a pipe or a device never gives.
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(handle, "rb") as file:
             found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                raise Refused("unreadable", "This is a pipe or a device, and no file.")
             stamp = (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns)
             return file.read(), stamp
     except OSError as err:
@@ -460,26 +472,55 @@ def _content(path: Path) -> tuple[bytes, tuple[int, ...]]:
         ) from err
 
 
-def _staging_for(target: Path) -> Path:
-    """A new folder on the same file system as `target`, for the owner only."""
-    name = f".partial-{secrets.token_hex(6)}"
+@contextmanager
+def _staging_for(target: Path) -> Iterator[Path]:
+    """A new folder on the same file system as `target`, for the owner only.
+
+    It is locked while it is used and removed afterwards. What a run that was killed
+    has left is known by its lock, which died with it, and is removed first.
+    """
     try:
-        if target.is_dir():
-            if any(target.iterdir()):
-                raise FolderError(
-                    f"{target} is not empty. Nothing is ever overwritten: name a new "
-                    "folder, or empty this one."
-                )
-            staging = target / name
-        elif target.exists():
+        if target.exists() and not target.is_dir():
             raise FolderError(f"{target} is a file; name a folder that is to be made.")
-        else:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            staging = target.parent / name
+        inside = target.is_dir()
+        folder = target if inside else target.parent
+        folder.mkdir(parents=True, exist_ok=True)
+        _sweep(folder)
+        if inside and any(target.iterdir()):
+            raise FolderError(
+                f"{target} is not empty. Nothing is ever overwritten: name a new "
+                "folder, or empty this one."
+            )
+        staging = folder / f"{_PARTIAL}{secrets.token_hex(6)}"
         staging.mkdir(mode=0o700)
     except OSError as err:
         raise FolderError(f"{target} cannot be written to: {err.strerror}.") from err
-    return staging
+    handle = os.open(staging, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system without locks: nothing is swept there
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        yield staging
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+        os.close(handle)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed runs left; what a run still holds is locked."""
+    for left in folder.glob(f"{_PARTIAL}*"):
+        with suppress(OSError):
+            handle = os.open(left, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if time.time() - left.stat().st_mtime > _YOUNG_S or _holds(left):
+                    shutil.rmtree(left, ignore_errors=True)
+            finally:
+                os.close(handle)
+
+
+def _holds(folder: Path) -> bool:
+    """Whether anything lies in a folder: a new one may not be locked yet."""
+    return any(folder.iterdir())
 
 
 def _publish(staging: Path, target: Path) -> None:

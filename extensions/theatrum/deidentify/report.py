@@ -75,7 +75,9 @@ def shown(path: PurePath, pseudonyms: Pseudonyms) -> str:
 
 def _shown_part(part: str, pseudonyms: Pseudonyms) -> str:
     pieces = _PART.findall(part)
-    if all(_is_harmless(piece) for piece in pieces):
+    # Other signs than printable ones are nobody's word, and cannot always be written.
+    plain = part.isascii() and part.isprintable()
+    if plain and all(_is_harmless(piece) for piece in pieces):
         return part
     suffix = PurePath(part).suffix
     shows_suffix = suffix[1:].casefold() in vocabulary()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
+import time
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from theatrum.deidentify.canary import Canary, Where
+from theatrum.deidentify.canary import Canary, Needle, Where
 from theatrum.deidentify.identifiers import Identifiers
 
 from tests.extensions.deidentify.running import image, package, profile, put
@@ -121,3 +122,25 @@ def test_an_identifier_in_compressed_pixels_is_found(tmp_path: Path) -> None:
     put(one, source / "one.dcm", "1.2.840.10008.1.2.4.50")
     done = package(source, tmp_path / "out", profile())
     assert [entry.reason for entry in done.report.held] == ["canary"]
+
+
+def test_a_search_takes_no_longer_for_more_files(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Every file of a package has UIDs, and every one of them is searched for in each.
+    uids = {f"1.2.840.113619.2.1.{number}" for number in range(20_000)}
+    canary = Canary(Identifiers(uids=uids), (), ())
+    content = b"".join(b"UI\0\0 1.2.840.113619.9.%d " % number for number in range(500))
+    looked: list[int] = []
+    counts = canary._counts
+
+    def counting(lower: bytes, at: int, needle: Needle) -> bool:
+        looked.append(at)
+        return counts(lower, at, needle)
+
+    monkeypatch.setattr(canary, "_counts", counting)
+    began = time.perf_counter()
+    assert not canary.finds(content)
+    assert time.perf_counter() - began < 1.0  # 10 000 000 comparisons take longer
+    assert not looked
+    assert canary.finds(content + b" 1.2.840.113619.2.1.19999 ")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
+import os
 import stat
 from pathlib import Path
 
@@ -189,3 +192,68 @@ def test_one_data_set_in_memory(tmp_path: Path) -> None:
     one.BurnedInAnnotation = "YES"
     with pytest.raises(deidentify.Held):
         deidentify.data_set(one, b"sixteen bytes or more")
+
+
+def test_what_a_killed_run_left_is_removed_by_the_next(
+    source: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "out"
+    target.mkdir()
+    for folder in (target, tmp_path):
+        left = folder / ".partial-0123456789ab"
+        left.mkdir()
+        (left / "half.dcm").write_bytes(b"x")
+    package(source, target)
+    assert not list(target.glob(".partial-*"))
+    package(source, tmp_path / "other")
+    assert not list(tmp_path.glob(".partial-*"))
+
+
+def test_what_another_run_still_writes_is_left_alone(
+    source: Path, tmp_path: Path
+) -> None:
+    theirs = tmp_path / ".partial-0123456789ab"
+    theirs.mkdir()
+    (theirs / "half.dcm").write_bytes(b"x")
+    handle = os.open(theirs, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_SH)
+    package(source, tmp_path / "out")
+    assert (theirs / "half.dcm").exists()
+    os.close(handle)
+
+
+def test_a_full_disk_gives_out_nothing_and_says_so(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from theatrum.deidentify import package as module
+
+    def full(_path: Path, _pieces: list[bytes]) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(module, "_write", full)
+    with pytest.raises(deidentify.DeidentifyError, match="No space left"):
+        package(source, tmp_path / "out")
+    assert [file.name for file in tmp_path.iterdir()] == ["in"]
+
+
+def test_a_name_that_is_no_text_refuses_its_own_file_only(tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    source.mkdir()
+    put(image(), source / "good.dcm")
+    with open(os.fsencode(source) + b"/1\xff.dcm", "wb") as odd:
+        odd.write(b"none")
+    (source / "1\n2.dcm").write_bytes(b"none")
+    report = package(source, tmp_path / "out").report
+    assert (report.given_out, len(report.refused)) == (1, 2)
+    assert all(entry.file.isprintable() for entry in report.refused)
+
+
+def test_a_pipe_is_refused_and_never_waited_for(tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    source.mkdir()
+    put(image(), source / "good.dcm")
+    os.mkfifo(source / "pipe.dcm")
+    (source / "gone.dcm").symlink_to(tmp_path / "nowhere")
+    report = package(source, tmp_path / "out").report
+    assert report.given_out == 1
+    assert [entry.reason for entry in report.refused] == ["unreadable"] * 2
