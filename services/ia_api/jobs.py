@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, delete, func, select
+from sqlalchemy import ColumnElement, and_, delete, func, or_, select
 from sqlalchemy.orm import Session
 
 from hub.durable.sealing import digest
@@ -28,6 +28,8 @@ from services.ia_api.states import ACTIVE, CHECKPOINTS, ENDED, STATES, State
 from services.ia_api.store import Store, stamp_of
 from services.ia_api.transitions import change, get
 
+_REFUSED_S = 3600.0
+_NEVER_SHOWN = and_(Job.state == "dead", Job.result_id.is_(None), Job.started.is_(None))
 UNDO_S = 60.0
 """How long a job that was cancelled on the pages keeps its token."""
 
@@ -318,13 +320,21 @@ def _begin_anew(session: Session, store: Store, job: Job) -> str:
 def forget(store: Store, before: float) -> Iterator[list[tuple[str, int]]]:
     """Remove ended jobs with their events, tombstones and lost workers of long ago.
 
+    Requests that never got as far as the slide go within the hour: whoever reaches the
+    webhook can make any number of them, and the audit log has them.
+
     Gives the (id, runs) of the jobs, some at a time: their workflows go as well.
     """
     while True:
         with store.database.writing() as session:
             old = session.execute(
                 select(Job.job_id, Job.run)
-                .where(Job.closed.is_not(None), Job.closed < before)
+                .where(
+                    or_(
+                        Job.closed < before,
+                        and_(_NEVER_SHOWN, Job.closed < time.time() - _REFUSED_S),
+                    )
+                )
                 .limit(100)
             ).all()
             ids = [row.job_id for row in old]

@@ -21,6 +21,7 @@ from services.ia_api.settings import ServiceSettings
 from services.ia_api.states import CHECKPOINTS, ENDED, State
 from services.ia_api.transitions import Lost, change, get, note, put
 
+_LONGEST_WAIT_S = 3600.0
 _BEGUN_ANEW = frozenset({"dead", "cancelled"})
 """Ended jobs that a person may have done again."""
 
@@ -131,7 +132,10 @@ class Leases:
     ) -> State:
         now = time.time()
         crashes = job.crashes + (1 if crashed else 0)
-        wait = wait_s if wait_s is not None else self.backoff_s(job.attempt)
+        wait = self.backoff_s(job.attempt)
+        if wait_s is not None:
+            # As the server asks, but not until the job is given up for that.
+            wait = min(wait_s, _LONGEST_WAIT_S)
         given_up = (
             job.attempt >= self.settings.attempts
             or crashes >= self.settings.crashes

@@ -184,7 +184,7 @@ class ServiceSettings(_Table):
     body_bytes: int = Field(1 << 20, ge=1024)
     """The largest invocation that is read."""
     points: int = Field(50_000, ge=4)
-    """The most points in one invocation or one result."""
+    """The most points in one invocation."""
     depth: int = Field(32, ge=8, le=200)
     """How deep the JSON of an invocation may be nested."""
     result_bytes: int = Field(5_000_000, ge=10_000)

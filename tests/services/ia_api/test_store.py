@@ -509,3 +509,27 @@ def test_superseding_by_hand_leaves_one_job_for_the_work(store: Store) -> None:
     assert store.get(job.job_id).state == "superseded"
     again = store.receive(dataclasses.replace(request, cancellation_token="again"))
     assert again.job.job_id == fresh
+
+
+def test_requests_that_never_reached_the_slide_are_forgotten_within_the_hour(
+    store: Store, leases: Leases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused, failed = store.receive(_request()).job, _queued(store)
+    store.refuse(refused.job_id, "token")
+    leases.claim(failed.job_id, 1, "one")
+    leases.settle(failed.job_id, "one", "dead", code="crash")
+    for job in (refused, failed):
+        leases.close(job.job_id, "one")
+    monkeypatch.setattr(jobs, "_REFUSED_S", -1.0)
+    gone = [job_id for some in jobs.forget(store, 0.0) for job_id, _ in some]
+    assert refused.job_id in gone
+    assert failed.job_id not in gone
+
+
+def test_a_server_that_asks_for_days_is_asked_again_within_the_hour(
+    store: Store, leases: Leases
+) -> None:
+    job = _queued(store)
+    leases.claim(job.job_id, 1, "one")
+    assert leases.retry(job.job_id, "one", "unreachable", wait_s=1e6) == "retry_wait"
+    assert store.get(job.job_id).not_before < time.time() + 3601
