@@ -77,14 +77,8 @@ def recording(
 ) -> Iterator[Book]:
     """Open the book for one transaction: all of it is written, or nothing.
 
-    Parameters
-    ----------
-    database
-        Where it is written.
-    actor
-        The human for whom it is done.
-    on_behalf_of
-        The service's account, where one works for the human.
+    `actor` is the human for whom it is done, `on_behalf_of` the service's account where
+    one works for them.
     """
     if not actor:
         raise NoHuman("say for whom this is recorded: a user's name")
@@ -271,8 +265,8 @@ class Book:
         project
             Where it belongs.
         path, scene
-            The file or folder, and which image of it; registered before, its row is
-            brought up to date.
+            The file or folder, and which image of it; a row of before is brought up to
+            date.
         name
             As people call it, made free of what a name cannot hold; where another image
             has it, a number is put behind.

@@ -107,9 +107,10 @@ def keep(
             sources = [book.get(Image, one["id"]) for one in inputs]
             for position, source in enumerate(sources):
                 book.input(run, "image", source, position=position)
+            # A file that knows no modality calls it OT: what went in knows better.
             fields = (
-                _inherited(inputs)
-                | facts_of_array(array)
+                facts_of_array(array)
+                | _inherited(inputs)
                 | dict(kept.get("fields") or {})
             )
             channels = array.attrs.get("channels")
@@ -164,7 +165,7 @@ def _inherited(inputs: list[RowData]) -> dict[str, Any]:
     return {
         column: inputs[0][column]
         for column in columns
-        if inputs and len({one[column] for one in inputs}) == 1
+        if inputs and inputs[0][column] and len({one[column] for one in inputs}) == 1
     }
 
 

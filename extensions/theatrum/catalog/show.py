@@ -108,7 +108,7 @@ def leafing(array: xarray.DataArray, viewer: Viewer) -> Any:
     def fit(*_: object) -> None:
         across = _axes(array, plane.value)[0]
         at.max = max(array.sizes.get(across, 1) - 1, 0)
-        at.value = at.max // 2
+        at.value = (at.max + 1) // 2
 
     def draw(*_: object) -> None:
         drawn = io.BytesIO()

@@ -42,12 +42,22 @@ WRITABLE = frozenset(
 NEVER_NEW = frozenset({"images", "acquisitions"})
 OURS = frozenset(
     {
-        *("id", "created_at", "updated_at", "deleted_at", "run_id", "checksum"),
-        *("path", "scene", "version", "geometry", "state", "format", "size_bytes"),
-        *("author", "def_hash", "uri", "sha256"),
+        *("id", "created_at", "updated_at", "deleted_at", "run_id", "author"),
+        *("def_hash", "uri", "sha256", "checksum", "path", "scene"),
     }
 )
-_ROLE = {"projects": "maintainer"}
+"""Columns that the catalogue alone sets."""
+_OURS_OF_IMAGES = frozenset(
+    {
+        *("version", "geometry", "state", "format", "size_bytes", "kind"),
+        *("dims", "shape", "dtype", "chunks", "n_levels", "acquisition_id"),
+    }
+)
+
+
+def ours(resource: str) -> frozenset[str]:
+    """The columns of a resource that the catalogue alone sets."""
+    return OURS | _OURS_OF_IMAGES if resource == "images" else OURS
 
 
 def model_of(resource: str) -> type[Base]:
@@ -246,7 +256,7 @@ def _check(resource: str, values: Mapping[str, Any]) -> None:
     for name in values:
         if name not in columns:
             raise BadRecord(f"{resource} have no {name!r}.{near(name, columns)}")
-        if name in OURS:
+        if name in ours(resource):
             raise BadRecord(f"{name} is set by the catalogue alone")
 
 
