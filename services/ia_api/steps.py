@@ -188,6 +188,9 @@ class Run:
         except publish.NotPublished as err:
             said = f"not published: {err}"
         except CallbackError as err:
+            if isinstance(err, Transient) and self._may_go_on_later():
+                # A further run finds the result stored, and publishes.
+                raise
             # The person has the result: a slide that cannot be fetched is no failure.
             said = f"not published: the files cannot be had ({err.code})"
         log.info(said, extra=self._tags())
@@ -195,6 +198,12 @@ class Run:
             "worker", "publish", app=self._app.id, outcome=said, job_id=job_id
         )
         audit.note(here.store.database, told)
+
+    def _may_go_on_later(self) -> bool:
+        """Whether another run follows one that fails now, however long it waits."""
+        settings = self._bench.here.settings
+        latest = time.time() + 2 * settings.backoff_cap_s
+        return self._job.attempt < settings.attempts and latest < self._job.deadline
 
     @property
     def token(self) -> str | None:
