@@ -155,10 +155,10 @@ class Run:
                 site.set_up()
                 self._drop(site)
                 workers = [self._worker(site, number) for number in range(WORKERS)]
-                # Before the first crash the folders are read once: a look begins anew
-                # with each worker.
-                while sum(self._states(site).values()) < len(self._dropped):
-                    time.sleep(0.2)
+                # Before the first crash the folders are read and decided about once:
+                # a look begins anew with each worker.
+                while not self._all_decided(site):
+                    time.sleep(0.5)
                 (self._notes / BEGIN).touch()
                 sending = threading.Thread(target=self._send, args=(site,), daemon=True)
                 sending.start()
@@ -172,7 +172,7 @@ class Run:
                         next_kill = now + self._random.uniform(1.0, 5.0)
                         self._kill_a_child(self._random.choice(workers))
                     if now > next_web:
-                        next_web = now + self._random.uniform(20.0, 60.0)
+                        next_web = now + self._random.uniform(40.0, 90.0)
                         with self._web:
                             self._kill_web(site)
                     if self._is_done(site):
@@ -207,7 +207,7 @@ class Run:
     def _send(self, site: Site) -> None:
         """Every fifth comes from a scanner, which repeats what broke off.
 
-        The receiver is killed in the middle of every third of these.
+        The receiver is killed in the middle of every sixth of these.
         """
         left = sorted(set(range(self._count)) - set(self._dropped))
         moments = random.Random(6)  # noqa: S311 - moments, no secrets
@@ -215,7 +215,7 @@ class Run:
             for at, number in enumerate(left):
                 folder = self._folder / "scanner" / str(number)
                 files = write(patient_series(), folder)
-                if at % 3 == 0:
+                if at % 6 == 0:
                     with self._web:
                         sent = pool.submit(storescu, self._port, files=files)
                         time.sleep(moments.uniform(0.02, 0.15))
@@ -246,6 +246,12 @@ class Run:
             for one in listed:
                 self._decide(site, one)
         return self._states(site).get("done", 0) >= self._count
+
+    def _all_decided(self, site: Site) -> bool:
+        """Whether every series that was dropped is a job."""
+        states = self._states(site)
+        jobs = sum(states.values()) - states.get("discovered", 0)
+        return jobs >= len(self._dropped)
 
     def _decide(self, site: Site, one: dict[str, Any]) -> None:
         way, body = "retry", None
