@@ -240,8 +240,7 @@ def test_a_name_that_is_no_text_refuses_its_own_file_only(tmp_path: Path) -> Non
     source = tmp_path / "in"
     source.mkdir()
     put(image(), source / "good.dcm")
-    with open(os.fsencode(source) + b"/1\xff.dcm", "wb") as odd:
-        odd.write(b"none")
+    Path(os.fsdecode(os.fsencode(source) + b"/1\xff.dcm")).write_bytes(b"none")
     (source / "1\n2.dcm").write_bytes(b"none")
     report = package(source, tmp_path / "out").report
     assert (report.given_out, len(report.refused)) == (1, 2)
