@@ -284,12 +284,18 @@ def groups(here: Installation) -> dict[str, Record]:
         found[IA_API_VIEWERS] = {"users": ["researcher"] if here.settings.demo else []}
         found[IA_API_PHI] = {"users": []}
     if here.serves_dicom_client:
-        members = ["teacher"] if here.settings.demo else []
-        found |= {group: {"users": list(members)} for group in DICOM_GROUPS}
+        found |= {group: {"users": _in_group(here, group)} for group in DICOM_GROUPS}
     for course in here.courses:
         found[course.student_group] = {"users": list(course.students)}
         found[course.teacher_group] = {"users": list(course.teachers)}
     return found
+
+
+def _in_group(here: Installation, group: str) -> list[str]:
+    """Whom `[dicom_client]` names for a group; in the demo the teacher by default."""
+    key = group.removeprefix("dicom-").replace("-", "_")
+    default = ["teacher"] if here.settings.demo else []
+    return list(here.settings.dicom_client.get(key, default))
 
 
 def roles(here: Installation) -> list[Record]:

@@ -220,6 +220,15 @@ class ServiceSettings(_Table):
 
     enabled: bool = False
     """Whether the hub runs the service and its workers."""
+    viewers: tuple[str, ...] = ()
+    """Hub accounts that join the group `dicom-viewers` at the hub's start. To take one
+    out, the hub's API does, or its administrators' page."""
+    planners: tuple[str, ...] = ()
+    """The same of `dicom-planners`."""
+    template_editors: tuple[str, ...] = ()
+    """The same of `dicom-template-editors`."""
+    administrators: tuple[str, ...] = ()
+    """The same of `dicom-administrators`."""
     workers: int = Field(1, ge=0, le=64)
     """Worker processes that the hub runs; more may run elsewhere."""
     jobs_per_worker: int = Field(2, ge=1, le=64)
