@@ -27,9 +27,11 @@ Numbers = npt.NDArray[Any]
 Ranges = tuple[slice, ...]
 """One slice a dimension, with start and stop, without a step."""
 
-CHUNK_BYTES = 8 * 2**20
-"""What a chunk of small planes may have together: larger ones cost memory where a plane
-is wanted, smaller ones make graphs of many tasks."""
+STRIP_BYTES = 8 * 2**20
+"""A plane much larger than this is read in strips of rows."""
+GROUP_BYTES = 2**17
+"""Planes smaller than this go together: a chunk is read whole, so larger ones cost
+reading where few planes are wanted, and smaller ones make graphs of many tasks."""
 MOST_BYTES = 2**43
 """Of an image; a header that says more is damaged, or made to harm."""
 _MOST_OPEN = 48
@@ -84,9 +86,19 @@ class Stored:
     """Numbers in a file, with the little of an array that dask asks for."""
 
     def __init__(
-        self, opener: Opener, shape: Sequence[int], dtype: npt.DTypeLike
+        self,
+        opener: Opener,
+        shape: Sequence[int],
+        dtype: npt.DTypeLike,
+        axes: Sequence[int] | None = None,
     ) -> None:
+        """`axes` are the opener's, in the order of this array's; by default the same.
+
+        The order is changed here and not by dask: it would not hand slices down
+        through a transposition, and read whole chunks.
+        """
         self.opener = opener
+        self.axes = tuple(axes if axes is not None else range(len(shape)))
         self.shape = tuple(int(one) for one in shape)
         self.dtype = np.dtype(dtype)
         self.ndim = len(self.shape)
@@ -101,7 +113,10 @@ class Stored:
         if any(one.stop <= one.start for one in ranges):
             empty = np.empty([one.stop - one.start for one in ranges], self.dtype)
             return np.asarray(empty[rest])
-        numbers = _read(self.opener, ranges)
+        theirs = [slice(0, 0)] * self.ndim
+        for mine, axis in enumerate(self.axes):
+            theirs[axis] = ranges[mine]
+        numbers = _read(self.opener, tuple(theirs)).transpose(self.axes)
         wanted = tuple(one.stop - one.start for one in ranges)
         if numbers.shape != wanted:
             raise Damaged(
@@ -116,7 +131,17 @@ class Stored:
         return numbers
 
     def __dask_tokenize__(self) -> tuple[str, str, tuple[int, ...], str]:
-        return "theatrum-stored", repr(self.opener), self.shape, self.dtype.str
+        text = f"{self.opener!r} {self.axes}"
+        return "theatrum-stored", text, self.shape, self.dtype.str
+
+    def transposed(self, order: Sequence[int]) -> Stored:
+        """The same numbers with axis `order[i]` as axis i."""
+        return Stored(
+            self.opener,
+            [self.shape[one] for one in order],
+            self.dtype,
+            [self.axes[one] for one in order],
+        )
 
 
 def _span(asked: Any, size: int) -> tuple[slice, Any]:
@@ -223,13 +248,13 @@ def chunked(
     height, width = int(shape[-2]), int(shape[-1])
     if tile is not None:
         height, width = min(tile[0], height), min(tile[1], width)
-    elif height * width * itemsize > 4 * CHUNK_BYTES:
+    elif height * width * itemsize > 4 * STRIP_BYTES:
         # A plane in strips: a raw one is read by rows.
-        height = max(CHUNK_BYTES // max(width * itemsize, 1), 1)
+        height = max(STRIP_BYTES // max(width * itemsize, 1), 1)
     outer = [1] * (len(shape) - 2)
     if outer and tile is None:
         plane = max(height * width * itemsize, 1)
-        outer[-1] = max(min(CHUNK_BYTES // plane, int(shape[-3])), 1)
+        outer[-1] = max(min(GROUP_BYTES // plane, int(shape[-3])), 1)
     return (*outer, height, width)
 
 
@@ -250,18 +275,20 @@ def labelled(
     import xarray as xr
 
     refuse_absurd(stored.shape, stored.dtype)
+    blocks = tuple(chunks or chunked(stored.shape, stored.dtype.itemsize))
+    order = sorted(range(len(dims)), key=lambda axis: DIMS.index(dims[axis]))
     from_array: Any = da.from_array
     array: Any = from_array(
-        stored,
-        chunks=tuple(chunks or chunked(stored.shape, stored.dtype.itemsize)),
+        stored.transposed(order),
+        chunks=tuple(blocks[axis] for axis in order),
         asarray=True,
-        fancy=False,
+        # Without it dask hands no slices down, and whole chunks would be read.
+        fancy=True,
         inline_array=True,
         meta=np.empty((0,) * stored.ndim, stored.dtype),
     )
-    found = xr.DataArray(array, dims=tuple(dims))
-    ordered = found.transpose(*[one for one in DIMS if one in dims])
-    return with_coordinates(ordered, spacing, channels)
+    found = xr.DataArray(array, dims=[dims[axis] for axis in order])
+    return with_coordinates(found, spacing, channels)
 
 
 def with_coordinates(

@@ -20,11 +20,15 @@ from theatrum.catalog.formats.raw import cache_folder
 from theatrum.catalog.formats.scene import Acquisition, Channel, Modality, Scene
 from tile_server.errors import DamagedTile, UnreadableSlide
 from tile_server.readers import open_slide
+from tile_server.readers.chunks import ChunkCache, ChunkedPlanes
 from tile_server.readers.imports import Imports
+from tile_server.readers.ome_files import is_companion
 from tile_server.readers.planes import Plane, PlaneReader
 from tile_server.readers.protocol import Reader, SlideFacts
 from tile_server.readers.rendering import Rendered
 from tile_server.readers.style import hexadecimal
+from tile_server.readers.tiff_planes import open_tiff_planes
+from tile_server.readers.tiff_structure import TIFF_STARTS
 
 _COLOURS: Final = ("red", "green", "blue")
 _LARGEST_CHUNK: Final = 4096
@@ -39,13 +43,17 @@ class TilePlanes:
     level: int
 
     def open(self) -> _OpenPlanes:
-        return _OpenPlanes(_opened(self.file.checked()), self.level)
+        path = self.file.checked()
+        stack = _stack_in(path)
+        if stack is not None:
+            return _OpenPlanes(stack, self.level)
+        return _OpenPlanes(_opened(path), self.level)
 
 
 class _OpenPlanes:
     serial = False  # the tile service's readers are for many threads
 
-    def __init__(self, reader: Reader, level: int) -> None:
+    def __init__(self, reader: Reader | PlaneReader, level: int) -> None:
         self._reader = reader
         self._level = level
 
@@ -97,8 +105,24 @@ def _opened(path: Path) -> Reader:
         raise kind(text) from error
 
 
-def _planes(reader: Reader) -> PlaneReader | None:
+def _stack_in(path: Path) -> PlaneReader | None:
+    """The planes of a TIFF stack, without the looks at them that show it."""
+    if path.is_dir():
+        return None
+    with path.open("rb") as file:
+        start = file.read(16)
+    if not (start.startswith(TIFF_STARTS) or is_companion(path, start)):
+        return None
+    try:
+        return open_tiff_planes(path, ChunkCache(), Imports(cache_folder()))
+    except UnreadableSlide as error:
+        raise Damaged(str(error)) from error
+
+
+def _planes(reader: Reader | PlaneReader) -> PlaneReader | None:
     """What a rendered image is rendered from, where it is."""
+    if isinstance(reader, ChunkedPlanes):
+        return reader
     if not isinstance(reader, Rendered):
         return None
     return reader.source

@@ -7,13 +7,13 @@ NIfTI of a BIDS data set has a JSON file beside it whose fields are taken over.
 from __future__ import annotations
 
 import gzip
-import io
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import nibabel
 import numpy as np
@@ -33,8 +33,6 @@ from theatrum.catalog.formats.scene import Acquisition, Affine, Channel, Scene
 
 GZIP_START = b"\x1f\x8b"
 _MGH_START = b"\x00\x00\x00\x01"
-_MOST_HEADER = 64 * 2**20
-"""Of what is unpacked for a header with its extensions."""
 _MM = {"meter": 1e3, "mm": 1.0, "micron": 1e-3, "unknown": 1.0}
 _SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
 # What nibabel raises for headers that are not as they should be.
@@ -169,7 +167,7 @@ def _parts(path: Path, kind: str) -> tuple[Any, Path, str]:
     if kind == "mgh":
         mgh: Any = nibabel.freesurfer.mghformat.MGHHeader
         # Its footer lies behind the numbers.
-        with gzip.open(path) if packing else path.open("rb") as stream:
+        with _plain(path) as stream:
             return mgh.from_fileobj(stream), path, packing
     plain = start
     if packing:
@@ -180,7 +178,8 @@ def _parts(path: Path, kind: str) -> tuple[Any, Path, str]:
         header_class = nibabel.Nifti2Header
     else:
         header_class = nibabel.Nifti1Header
-    header = header_class.from_fileobj(_named(path), check=False)
+    with _plain(path) as stream:
+        header = header_class.from_fileobj(stream, check=False)
     header.check_fix(error_level=40)
     numbers = path
     if kind == "analyze" or bytes(header["magic"].tobytes())[:2] == b"ni":
@@ -193,15 +192,14 @@ def _parts(path: Path, kind: str) -> tuple[Any, Path, str]:
     return header, numbers, packing
 
 
-def _named(path: Path) -> Any:
-    """A file object that unpacks by content; nibabel would go by the name."""
+@contextmanager
+def _plain(path: Path) -> Iterator[IO[bytes]]:
+    """The file, unpacked if it is packed, whatever its name says."""
     with path.open("rb") as file:
-        if file.read(2) != GZIP_START:
-            file.seek(0)
-            return io.BytesIO(file.read(_MOST_HEADER))
-    with gzip.open(path) as packed:
-        # Extensions lie before the numbers; of a small file all is read.
-        return io.BytesIO(packed.read(1024))
+        packed = file.read(2) == GZIP_START
+    with gzip.open(path) if packed else path.open("rb") as stream:
+        # It has what headers are read by: read, seek, tell.
+        yield cast(IO[bytes], stream)
 
 
 def _volume(

@@ -27,7 +27,7 @@ from theatrum.catalog.formats.dicom.headers import (
 from theatrum.catalog.formats.dicom.slices import Slice, slices_of
 from theatrum.catalog.formats.errors import Damaged, FormatError, NoVolume
 from theatrum.catalog.formats.geometry import orientation
-from theatrum.catalog.formats.lazy import File, Stored, labelled
+from theatrum.catalog.formats.lazy import GROUP_BYTES, File, Stored, labelled
 from theatrum.catalog.formats.scene import Channel, Scene
 
 MOST_FILES = 65_536
@@ -193,11 +193,9 @@ def _fill(padding: float, dtype: np.dtype[Any]) -> float:
 
 def _chunks(stack: Stack, dtype: np.dtype[Any]) -> tuple[int, ...]:
     """One slice a chunk where it is large, else so many that a chunk is worth it."""
-    from theatrum.catalog.formats.lazy import CHUNK_BYTES
-
     _, depths, *rest = stack.shape
     plane = int(np.prod(rest)) * dtype.itemsize
-    together = max(min(CHUNK_BYTES // 2 // max(plane, 1), depths), 1)
+    together = max(min(GROUP_BYTES // max(plane, 1), depths), 1)
     return (1, together, *rest)
 
 
