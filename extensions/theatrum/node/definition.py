@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import re
 import sys
+import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, ParamSpec, TypeVar, overload
@@ -365,6 +366,10 @@ class Node(Generic[P, R]):
         # a node of a notebook travels whole (with cloudpickle).
         if self.address is not None:
             return _found_again, (self.address,)
+        # Hints that are text name what only their module knows, and it stays here.
+        self.function.__annotations__ = typing.get_type_hints(
+            self.function, include_extras=True
+        )
         return Node, (self.function, self._told, self._recount, self._actions)
 
     def __repr__(self) -> str:

@@ -1,0 +1,268 @@
+"""The driver: feeds a pool, takes what comes back, writes it down, until all is done.
+
+It keeps a few runs waiting for each worker and reads further items only when others
+ended, so that a hundred thousand of them take no more memory than a hundred, and the
+scheduler never sees more than the window. It runs in one thread, which alone writes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import heapq
+import itertools
+import logging
+import queue
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import IO, Any
+
+from theatrum.catalog.engine.errors import BadBatch
+from theatrum.catalog.engine.isolation import perform_apart
+from theatrum.catalog.engine.ledger import FINAL, GOOD, Begun, Ledger, Wanted
+from theatrum.catalog.engine.plans import Item, Planner, Rules, items_of
+from theatrum.catalog.engine.pools import Pool
+from theatrum.catalog.engine.work import Done, Task, perform
+from theatrum.catalog.tables import now
+
+logger = logging.getLogger("theatrum.catalog")
+TOGETHER = 32
+"""Results that are written in one transaction at most."""
+CANCEL_GRACE_S = 1.6
+"""How long runs have to stop after a cancel, before they count as cancelled anyway."""
+_TURN_S = 0.1
+_LEAST_FOR_SHARE = 20
+
+
+class Driver:
+    """One batch being worked on."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        planner: Planner,
+        rules: Rules,
+        pool: Pool,
+        on_progress: Callable[[str, float, str], None] | None = None,
+    ) -> None:
+        self.ledger, self.planner, self.rules, self.pool = ledger, planner, rules, pool
+        self._on_progress = on_progress or (lambda _run, _share, _text: None)
+        self._ended: queue.Queue[Done] = queue.Queue()
+        self._out: dict[str, Begun] = {}
+        self._waiting: list[Wanted] = []
+        self._later: list[tuple[float, int, Wanted]] = []
+        self._tries: dict[str, int] = {}
+        self._number = itertools.count()
+        self._counts = {"ended": 0, "failed": 0}
+        self._stopped = ""
+        self._cancelled_at: float | None = None
+
+    def run(self) -> str:
+        """Work until the end; returns the batch's state. Raises BadBatch if taken."""
+        with self._alone():
+            self.ledger.batch(state="running", started_at=now(), ended_at=None)
+            try:
+                state = self._run()
+            except BaseException:
+                self.ledger.batch(state="failed", ended_at=now())
+                raise
+            counts = self.ledger.counts()
+            self.ledger.batch(state=state, counts=counts, ended_at=now())
+            shutil.rmtree(self.ledger.folder / "staging", ignore_errors=True)
+            return state
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold the batch: two drivers would do everything twice."""
+        self.ledger.folder.mkdir(parents=True, exist_ok=True)
+        lock: IO[str] = (self.ledger.folder / "driver.lock").open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            lock.close()
+            raise BadBatch("Another process works on this batch already.") from error
+        try:
+            yield
+        finally:
+            lock.close()
+
+    def _run(self) -> str:
+        known = self.ledger.open_runs()
+        feed = self._feed(known)
+        more = True
+        closing = False
+        while True:
+            if more and not self._over():
+                more = self._fill(feed, known)
+            self._send()
+            if not self._out and not self._waiting and not self._later:
+                if more and not self._over():
+                    continue
+                if not closing and not self._over():
+                    closing = True
+                    self._waiting += self.planner.at_end(
+                        self.ledger, self.ledger.open_runs()
+                    )
+                    if self._waiting:
+                        continue
+                break
+            self._take()
+            self._look()
+        return self._state()
+
+    # Feeding
+
+    def _feed(self, known: dict[Any, Any]) -> Iterator[list[Item]]:
+        """Yield the items that are not at their end yet, a few at a time."""
+        left = (
+            item
+            for item in items_of(self.ledger.folder)
+            if not self._finished(item, known)
+        )
+        while group := list(itertools.islice(left, TOGETHER)):
+            yield group
+
+    def _finished(self, item: Item, known: dict[Any, Any]) -> bool:
+        if hasattr(self.planner, "finished"):
+            return bool(self.planner.finished(item, known))
+        found = known.get((item.key, ""))
+        return found is not None and found[1] in FINAL
+
+    def _room(self) -> int:
+        return self.rules.window * self.pool.workers - len(self._out)
+
+    def _fill(self, feed: Iterator[list[Item]], known: dict[Any, Any]) -> bool:
+        while self._room() > len(self._waiting):
+            group = next(feed, None)
+            if group is None:
+                return False
+            self._waiting += self.planner.begin(self.ledger, group, known)
+        return True
+
+    def _send(self) -> None:
+        moment = time.monotonic()
+        while self._later and self._later[0][0] <= moment:
+            self._waiting.insert(0, heapq.heappop(self._later)[2])
+        if self._over():
+            return
+        room = max(0, self._room())
+        while room > 0 and self._waiting:
+            group, self._waiting = self._waiting[:room], self._waiting[room:]
+            limits = Task(
+                "",
+                group[0].node,
+                {},
+                {},
+                self.ledger.folder,
+                self.ledger.cancel_file,
+                self.rules.timeout_s,
+                self.pool.memory_bytes,
+            )
+            begun = self.ledger.begin(group, refresh=self.rules.refresh, limits=limits)
+            for one in begun:
+                if one.cached:
+                    self._counts["ended"] += 1
+                    self._waiting += self.planner.then(
+                        self.ledger, one.wanted, "cached"
+                    )
+                    continue
+                self._out[one.task.run_id] = one
+                room -= 1
+                work = perform_apart if self.rules.isolate else perform
+                self.pool.submit(work, one.task, self._ended.put, self._on_progress)
+
+    # Taking
+
+    def _take(self) -> None:
+        ended: list[tuple[Wanted, Done]] = []
+        with contextlib.suppress(queue.Empty):
+            ended += self._one(self._ended.get(timeout=_TURN_S))
+            while len(ended) < TOGETHER:
+                ended += self._one(self._ended.get_nowait())
+        if not ended:
+            return
+        self.ledger.finish(ended)
+        runs = self.ledger.states([wanted.run_id for wanted, _ in ended])
+        for wanted, done in ended:
+            state = runs.get(wanted.run_id, done.state)
+            self._counts["ended"] += 1
+            self._counts["failed"] += state == "failed"
+            if state in GOOD:
+                self._waiting += self.planner.then(self.ledger, wanted, state)
+            else:
+                skipped = self.planner.missing(wanted)
+                if skipped:
+                    why = f"{wanted.node_key or wanted.node.name} gave nothing"
+                    self.ledger.skip(skipped, why)
+
+    def _one(self, done: Done) -> list[tuple[Wanted, Done]]:
+        begun = self._out.pop(done.run_id, None)
+        if begun is None:
+            return []  # given up before
+        wanted, failure = begun.wanted, done.failure
+        tries = self._tries.pop(done.run_id, 0)
+        again = (
+            failure is not None
+            and failure.passing
+            and tries < self.rules.retries
+            and not self._over()
+        )
+        if again:
+            self._tries[done.run_id] = tries + 1
+            due = time.monotonic() + min(30.0, 0.2 * 2**tries)
+            once_more = replace(wanted, attempt=wanted.attempt + 1)
+            heapq.heappush(self._later, (due, next(self._number), once_more))
+            return []
+        return [(wanted, done)]
+
+    # Ending early
+
+    def _over(self) -> bool:
+        return bool(self._stopped) or self._cancelled_at is not None
+
+    def _look(self) -> None:
+        """See whether the batch was cancelled, or too much failed."""
+        if self._cancelled_at is None and self.ledger.cancel_file.exists():
+            self._cancelled_at = time.monotonic()
+            self._drop("the batch was cancelled")
+        if not self._stopped and self._too_bad():
+            failed, ended = self._counts["failed"], self._counts["ended"]
+            self._stopped = f"{failed} of {ended} failed"
+            self._drop(f"the batch was stopped: {self._stopped}")
+        if (
+            self._cancelled_at is not None
+            and self._out
+            and time.monotonic() - self._cancelled_at > CANCEL_GRACE_S
+        ):
+            # They are stuck in code that does not look: their results are not wanted.
+            stuck, self._out = list(self._out.values()), {}
+            self.pool.forget([one.task.run_id for one in stuck])
+            self.ledger.finish(
+                [
+                    (one.wanted, Done(one.task.run_id, "cancelled", ended=time.time()))
+                    for one in stuck
+                ]
+            )
+
+    def _too_bad(self) -> bool:
+        failed, ended = self._counts["failed"], self._counts["ended"]
+        if self.rules.on_error == "stop":
+            return failed > 0
+        if self.rules.on_error == "threshold":
+            return ended >= _LEAST_FOR_SHARE and failed > self.rules.threshold * ended
+        return False
+
+    def _drop(self, why: str) -> None:
+        """Leave what waits undone; what has a row says why."""
+        left = [*self._waiting, *(one[2] for one in self._later)]
+        self._waiting, self._later = [], []
+        have_rows = [one for one in left if one.run_id]
+        if have_rows:
+            self.ledger.skip(have_rows, why)
+
+    def _state(self) -> str:
+        if self._cancelled_at is not None or self.ledger.cancel_file.exists():
+            return "cancelled"
+        return "failed" if self._stopped else "succeeded"

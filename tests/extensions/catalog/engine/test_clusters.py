@@ -1,0 +1,317 @@
+"""Clusters: two workers on two TCP addresses, kills, resuming, TLS."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from theatrum.catalog.engine import Engine, map_query, open_batch
+from theatrum.catalog.engine.errors import NoCluster
+from theatrum.nodes.catalog import project
+
+from tests.extensions.catalog.engine import study as nodes
+from tests.extensions.catalog.engine.study import study
+
+ROOT = Path(__file__).parents[4]
+
+
+def until(true: Callable[[], object], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it never came to that"
+        time.sleep(0.02)
+
+
+class Cluster:
+    """A Dask scheduler and workers, each a process of its own with its own address."""
+
+    def __init__(self, folder: Path, *extra: str) -> None:
+        self.folder, self.extra = folder, extra
+        folder.mkdir()
+        file = folder / "scheduler.json"
+        words = ["--scheduler-file", str(file), "--host", "127.0.0.1", "--port", "0"]
+        self.scheduler = self._begin("scheduler", *words, "--no-dashboard", *extra)
+        until(lambda: file.exists() and file.stat().st_size > 0)
+        import json
+
+        self.address = json.loads(file.read_text())["address"]
+        self.workers: list[subprocess.Popen[bytes]] = []
+
+    def _begin(self, *words: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "distributed.cli.dask_" + words[0], *words[1:]],
+            cwd=self.folder,
+            env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT}/extensions"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def add(self, *, nanny: bool = False) -> subprocess.Popen[bytes]:
+        """Begin a worker of one thread."""
+        words = ["--nthreads", "1", "--host", "127.0.0.1", "--no-dashboard"]
+        words += ["--nanny" if nanny else "--no-nanny", *self.extra]
+        made = self._begin("worker", self.address, *words)
+        self.workers.append(made)
+        return made
+
+    def close(self) -> None:
+        for one in [*self.workers, self.scheduler]:
+            if one.poll() is None:
+                os.killpg(one.pid, signal.SIGKILL)
+            one.wait()
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    made = Cluster(tmp_path / "cluster")
+    made.add()
+    made.add()
+    yield made
+    made.close()
+
+
+def test_two_workers_on_two_addresses_give_what_this_machine_gives(
+    tmp_path: Path, cluster: Cluster
+) -> None:
+    catalog = study(tmp_path, 12)
+    images = catalog.images.filter(kind="original")
+    with Engine(cluster.address) as engine:
+        engine.client.wait_for_workers(2)
+        addresses = set(engine.client.scheduler_info(n_workers=-1)["workers"])
+        assert len(addresses) == 2
+        assert all(one.startswith("tcp://127.0.0.1:") for one in addresses)
+        far = map_query(images, project, how="max", engine=engine).wait(120)
+    assert far.counts == {"succeeded": 12}
+    with Engine("local", workers=2) as engine:
+        near = map_query(images, project, how="max", engine=engine, refresh=True).wait(
+            120
+        )
+    assert near.counts == {"succeeded": 12}
+    for one, two in zip(
+        far.results.order_by("name"), near.results.order_by("name"), strict=True
+    ):
+        assert np.array_equal(one.array, two.array)
+        assert one.checksum == two.checksum
+
+
+def test_no_scheduler_at_an_address_is_told_with_the_address(tmp_path: Path) -> None:
+    from theatrum.catalog.engine import clusters
+
+    catalog = study(tmp_path, 1)
+    before = clusters.TIMEOUT_S
+    clusters.TIMEOUT_S = 1
+    try:
+        batch = map_query(catalog.images.all(), project, engine="tcp://127.0.0.1:9")
+        with pytest.raises(NoCluster, match="no Dask scheduler answers"):
+            batch.wait(60)
+    finally:
+        clusters.TIMEOUT_S = before
+
+
+DRIVER = """
+import sys
+from pathlib import Path
+from theatrum.catalog import connect
+from theatrum.catalog.engine import map_query, open_batch, Engine
+from tests.extensions.catalog.engine import study as nodes
+home, address, marks, batch_id = sys.argv[1:5]
+catalog = connect(home, user="erika")
+with Engine(address) as engine:
+    engine.client.wait_for_workers(1)
+    if batch_id == "new":
+        images = catalog.images.filter(kind="original")
+        batch = map_query(images, nodes.counted, folder=marks, engine=engine)
+        Path(marks).with_name("batch").write_text(batch.id)
+    else:
+        batch = open_batch(catalog.backend, batch_id).resume(engine)
+    batch.wait()
+"""
+
+
+def _driver(*words: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-c", DRIVER, *words],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT}/extensions"},
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def survives(tmp_path: Path, cluster: Cluster, count: int, bad: int) -> None:
+    """Kill a worker and twice the driver in the middle; nothing is lost or doubled."""
+    catalog = study(tmp_path, count, bad)
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    home = str(tmp_path / "home")
+
+    def ended() -> int:
+        return catalog.runs.filter(state__in=["succeeded", "failed"]).count()
+
+    driver = _driver(home, cluster.address, str(marks), "new")
+    until(lambda: ended() >= count // 5, 240)
+    os.killpg(cluster.workers[0].pid, signal.SIGKILL)
+    cluster.add()
+    until(lambda: ended() >= count // 3, 240)
+    driver.kill()
+    driver.wait()
+    batch_id = (tmp_path / "batch").read_text()
+    driver = _driver(home, cluster.address, str(marks), batch_id)
+    until(lambda: ended() >= 2 * count // 3, 240)
+    driver.kill()
+    driver.wait()
+    with Engine(cluster.address) as engine:
+        batch = open_batch(catalog.backend, batch_id).resume(engine).wait(600)
+    assert batch.state == "succeeded"
+    assert batch.counts == {"succeeded": count - bad, "failed": bad}
+    # One run an item, one image a good one, none of a bad one.
+    items = [run.item_key for run in batch.runs]
+    assert len(items) == len(set(items)) == count
+    makers = list(catalog.images.filter(kind="derived").values("run_id", "path"))
+    assert len(makers) == len({one["run_id"] for one in makers}) == count - bad
+    assert all(Path(one["path"]).is_dir() for one in makers)
+    folders = list((catalog.backend.files / "derived").glob("*.ome.zarr"))
+    assert len(folders) == count - bad
+    # What ended before a kill was not done again: only what was under way may be.
+    assert len(list(marks.iterdir())) <= count - bad + 3 * 4 * 3
+    sample = batch.results.order_by("name").first()
+    source = catalog.images.get(id=sample.run.inputs.first().object_id)
+    assert np.array_equal(sample.array, source.array * 2)
+
+
+def test_a_batch_survives_the_death_of_a_worker_and_of_its_driver(
+    tmp_path: Path, cluster: Cluster
+) -> None:
+    survives(tmp_path, cluster, 90, 3)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_a_thousand_items_survive_the_death_of_a_worker_and_of_the_driver(
+    tmp_path: Path, cluster: Cluster
+) -> None:
+    survives(tmp_path, cluster, 1000, 30)
+
+
+def test_an_item_that_kills_its_workers_is_left_out_and_the_rest_is_done(
+    tmp_path: Path,
+) -> None:
+    catalog = study(tmp_path, 6)
+    with Engine("local", workers=2) as engine:
+        batch = map_query(
+            catalog.images.all(), nodes.deadly, victim="scan-0002", engine=engine
+        ).wait(180)
+    assert batch.counts == {"succeeded": 5, "failed": 1}
+    (failure,) = batch.failures
+    assert failure["poison"] is True
+    assert failure["item"] == catalog.images.get(name="scan-0002").id
+
+
+def test_the_scheduler_never_sees_more_than_the_window(tmp_path: Path) -> None:
+    catalog = study(tmp_path, 60)
+    most = [0]
+    with Engine("local", workers=2) as engine:
+        pool = engine.pool
+        plain = pool.submit
+
+        def counted(*words: object) -> None:
+            plain(*words)  # type: ignore[arg-type]
+            most[0] = max(most[0], len(pool._futures))  # type: ignore[attr-defined]
+
+        pool.submit = counted  # type: ignore[method-assign, assignment]
+        batch = map_query(catalog.images.all(), nodes.brightest, engine=engine).wait(
+            120
+        )
+    assert batch.counts == {"succeeded": 60}
+    assert 2 <= most[0] <= 8
+
+
+def test_progress_of_a_worker_reaches_the_notebook(
+    tmp_path: Path, cluster: Cluster
+) -> None:
+    catalog = study(tmp_path, 1)
+    with Engine(cluster.address) as engine:
+        batch = map_query(
+            catalog.images.all(),
+            nodes.waits,
+            started=str(tmp_path / "started"),
+            engine=engine,
+        )
+        until(lambda: any(text == "waiting" for _, text in batch.live.values()))
+        began = time.monotonic()
+        batch.cancel()
+        batch.wait(10)
+        assert time.monotonic() - began < 2
+    assert batch.counts == {"cancelled": 1}
+
+
+def certificate(folder: Path) -> tuple[str, str]:
+    """Make a certificate that is its own authority; returns its file and its key's."""
+    import datetime
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "theatrum test")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    cert, private = folder / "cert.pem", folder / "key.pem"
+    cert.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    private.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return str(cert), str(private)
+
+
+def test_a_cluster_is_reached_by_tls_and_only_with_its_certificate(
+    tmp_path: Path,
+) -> None:
+    cert, key = certificate(tmp_path)
+    tls = ["--tls-ca-file", cert, "--tls-cert", cert, "--tls-key", key]
+    cluster = Cluster(tmp_path / "cluster", *tls, "--protocol", "tls")
+    try:
+        cluster.add()
+        assert cluster.address.startswith("tls://")
+        catalog = study(tmp_path, 2)
+        safe = {"ca_file": cert, "cert_file": cert, "key_file": key}
+        with Engine(cluster.address, **safe) as engine:
+            batch = map_query(catalog.images.all(), nodes.brightest, engine=engine)
+            batch.wait(60)
+        assert batch.counts == {"succeeded": 2}
+        (tmp_path / "other").mkdir()
+        wrong, wrong_key = certificate(tmp_path / "other")
+        bad = {"ca_file": wrong, "cert_file": wrong, "key_file": wrong_key}
+        from theatrum.catalog.engine import clusters
+
+        before, clusters.TIMEOUT_S = clusters.TIMEOUT_S, 2
+        try:
+            with Engine(cluster.address, **bad) as engine, pytest.raises(NoCluster):
+                engine.pool  # noqa: B018  (opening it is what is tested)
+        finally:
+            clusters.TIMEOUT_S = before
+    finally:
+        cluster.close()
