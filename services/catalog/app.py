@@ -13,7 +13,15 @@ from hub.home import Home
 from hub.settings import Settings
 from hub.signin import SignIn
 from services.catalog import inbox, store
-from services.catalog.api import documents, images, projects, rows, search
+from services.catalog.api import (
+    documents,
+    images,
+    me,
+    pixels,
+    projects,
+    rows,
+    search,
+)
 from services.catalog.api.here import Service
 from services.catalog.errors import STATUS, TooManyRequestsError
 from services.catalog.pages import front
@@ -54,7 +62,14 @@ def make_app(settings: Settings, tile_key: str) -> FastAPI:
     _tell_when_to_try_again(app)
     SignIn().install(app)
     api = APIRouter(prefix=service.api)
-    for router in (images.router, projects.router, search.router, rows.router()):
+    for router in (
+        images.router,
+        pixels.router,
+        projects.router,
+        search.router,
+        me.router,
+        rows.router(),
+    ):
         api.include_router(router)
     app.include_router(api)
     app.include_router(front.router, prefix=service.prefix.rstrip("/"))

@@ -30,6 +30,17 @@ console = Console(highlight=False)
 HomeOption = Annotated[
     Path | None, typer.Option("--home", help="The installation's folder.")
 ]
+DeidentifyOption = Annotated[
+    str,
+    typer.Option(
+        "--deidentify",
+        metavar="PROFILE",
+        help="De-identify DICOM on the way in: basic, autosegmentation, a file.",
+    ),
+]
+InboxOption = Annotated[
+    bool, typer.Option("--inbox", help="Let it wait in the inbox for a review.")
+]
 ProjectOption = Annotated[str, typer.Option("--project", help="Where it belongs.")]
 
 
@@ -57,18 +68,12 @@ def ingest_command(
     copy: Annotated[
         bool, typer.Option("--copy", help="Keep the originals in the home, too.")
     ] = False,
-    deidentify: Annotated[
-        str,
-        typer.Option(
-            "--deidentify",
-            metavar="PROFILE",
-            help="De-identify DICOM on the way in: basic, autosegmentation, a file.",
-        ),
-    ] = "",
+    deidentify: DeidentifyOption = "",
     key_file: Annotated[
         Path | None,
         typer.Option("--key-file", help="The secret of pseudonyms; else the home's."),
     ] = None,
+    inbox: InboxOption = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with 1 where something is refused.")
     ] = False,
@@ -91,7 +96,12 @@ def ingest_command(
     )
     try:
         with connected(home) as (database, here), bar() as progress:
-            done = ingest(database, here, paths, wishes, progress=progress)
+            if inbox:
+                from theatrum.catalog.ingest.inbox import collect
+
+                done = collect(database, here, paths, wishes, progress=progress)
+            else:
+                done = ingest(database, here, paths, wishes, progress=progress)
     except CatalogError as error:
         errors.print(str(error), markup=False, soft_wrap=True)
         raise typer.Exit(WRONG_CALL) from error
@@ -101,6 +111,192 @@ def ingest_command(
     if done.interrupted:
         raise typer.Exit(INTERRUPTED)
     raise typer.Exit(SOME_REFUSED if strict and done.refused else DONE)
+
+
+@catalog_commands.command("watch")
+def watch_command(
+    folder: Annotated[Path, typer.Argument(help="What is put there is taken in.")],
+    project: ProjectOption,
+    home: HomeOption = None,
+    deidentify: DeidentifyOption = "",
+    inbox: InboxOption = False,
+    settled: Annotated[
+        float, typer.Option("--settled", help="Seconds that files must lie still.")
+    ] = 10.0,
+) -> None:
+    """Take in what is put into a folder, until Ctrl-C."""
+    import threading
+
+    from theatrum.catalog.ingest.inbox import collect
+    from theatrum.catalog.ingest.pipeline import Wishes, ingest
+    from theatrum.catalog.ingest.watch import Watched, watch
+
+    wishes = Wishes(
+        project, _actor(), copy=True, profile=deidentify, received_from="watched folder"
+    )
+    with connected(home) as (database, here):
+
+        def take(paths: list[Path]) -> None:
+            sources = sorted({str(_series_folder(path, folder)) for path in paths})
+            run = collect if inbox else ingest
+            tell(run(database, here, sources, wishes))
+
+        ended = threading.Event()
+        try:
+            watch(Watched(folder.absolute(), settled), take, ended=ended)
+        except KeyboardInterrupt:
+            raise typer.Exit(DONE) from None
+
+
+@catalog_commands.command("receive")
+def receive_command(
+    project: ProjectOption,
+    port: Annotated[int, typer.Option("--port", help="To listen at.")] = 11112,
+    host: Annotated[
+        str, typer.Option("--host", help="By default only this machine can send.")
+    ] = "127.0.0.1",
+    title: Annotated[
+        str, typer.Option("--title", help="Of this node, for the senders.")
+    ] = "THEATRUM",
+    sender: Annotated[
+        list[str] | None,
+        typer.Option("--sender", help="A title that may send; repeatable."),
+    ] = None,
+    home: HomeOption = None,
+    deidentify: DeidentifyOption = "",
+    inbox: InboxOption = False,
+) -> None:
+    """Take in what DICOM nodes send by C-STORE, until Ctrl-C."""
+    import shutil
+
+    from theatrum.catalog.ingest.inbox import collect
+    from theatrum.catalog.ingest.pipeline import STAGING, Wishes, ingest
+    from theatrum.catalog.ingest.receiver import receiving
+
+    with connected(home) as (database, here):
+        staging = here.images / STAGING
+        try:
+            with receiving(
+                staging, port=port, host=host, title=title, senders=tuple(sender or ())
+            ) as receiver:
+                errors.print(f"Listening at {host}:{receiver.port} as {title}.")
+                while True:
+                    folder, from_whom = receiver.arrived.get()
+                    wishes = Wishes(
+                        project,
+                        _actor(),
+                        copy=True,
+                        profile=deidentify,
+                        received_from=f"C-STORE from {from_whom}",
+                    )
+                    run = collect if inbox else ingest
+                    tell(run(database, here, [str(folder)], wishes))
+                    shutil.rmtree(folder, ignore_errors=True)
+        except KeyboardInterrupt:
+            raise typer.Exit(DONE) from None
+
+
+inbox_commands = typer.Typer(
+    help="Review what waits before it enters a project.", no_args_is_help=True
+)
+catalog_commands.add_typer(inbox_commands, name="inbox")
+ItemArgument = Annotated[str, typer.Argument(metavar="ITEM", help="As `list` says.")]
+
+
+@inbox_commands.command("list")
+def list_inbox(
+    project: Annotated[
+        str | None, typer.Option("--project", help="Of this project only.")
+    ] = None,
+    home: HomeOption = None,
+) -> None:
+    """Show what waits, with what the rules say that it is."""
+    from rich.table import Table
+    from theatrum.catalog.ingest.inbox import waiting
+
+    table = Table("item", "what", "files", "modality", "proposal", "findings")
+    with connected(home) as (database, _):
+        for one in waiting(database, frozenset({project}) if project else None):
+            said = ", ".join(f"{name}={value}" for name, value in one.proposal.items())
+            table.add_row(
+                one.id,
+                one.title,
+                str(one.n_files),
+                one.modality or one.format,
+                said,
+                "\n".join(one.findings),
+            )
+    console.print(table)
+
+
+@inbox_commands.command("accept")
+def accept_inbox(
+    items: Annotated[list[str], typer.Argument(metavar="ITEM...")],
+    home: HomeOption = None,
+    deidentify: DeidentifyOption = "",
+) -> None:
+    """Take items into their project."""
+    from theatrum.catalog.errors import CatalogError
+    from theatrum.catalog.ingest.inbox import accept
+    from theatrum.catalog.ingest.pipeline import Wishes
+
+    wishes = Wishes("", _actor(), profile=deidentify)
+    refused = False
+    with connected(home) as (database, here):
+        for item in items:
+            try:
+                done = accept(database, here, item, actor=_actor(), wishes=wishes)
+            except CatalogError as error:
+                errors.print(str(error), markup=False)
+                refused = True
+                continue
+            tell(done)
+            refused = refused or bool(done.refused)
+    raise typer.Exit(SOME_REFUSED if refused else DONE)
+
+
+@inbox_commands.command("reject")
+def reject_inbox(
+    item: ItemArgument,
+    reason: Annotated[str, typer.Option("--reason", help="For the record.")] = "",
+    home: HomeOption = None,
+) -> None:
+    """Keep an item out, and remove its files."""
+    from theatrum.catalog.errors import CatalogError
+    from theatrum.catalog.ingest.inbox import reject
+
+    with connected(home) as (database, _):
+        try:
+            reject(database, item, actor=_actor(), reason=reason)
+        except CatalogError as error:
+            errors.print(str(error), markup=False)
+            raise typer.Exit(WRONG_CALL) from error
+
+
+@inbox_commands.command("edit")
+def edit_inbox(
+    item: ItemArgument,
+    fields: Annotated[
+        list[str], typer.Argument(metavar="FIELD=VALUE...", help="sample__stain=HE")
+    ],
+    home: HomeOption = None,
+) -> None:
+    """Say what an item is, before it is taken in."""
+    from theatrum.catalog.errors import CatalogError
+    from theatrum.catalog.ingest.inbox import edit
+
+    told = dict(one.partition("=")[::2] for one in fields)
+    with connected(home) as (database, _):
+        try:
+            edit(database, item, told, actor=_actor())
+        except CatalogError as error:
+            errors.print(str(error), markup=False)
+            raise typer.Exit(WRONG_CALL) from error
+
+
+def _series_folder(path: Path, watched: Path) -> Path:
+    """What is taken in together: the folder of a file, or a file of the top folder."""
+    return path if path.parent == watched.absolute() else path.parent
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from sqlalchemy import JSON, Boolean, Column, Float, Integer, String
 from theatrum.catalog.query.fields import RESOURCES, table_of
 from theatrum.catalog.tables.base import Moment
-from theatrum.catalog.writing import NEVER_NEW, OURS, WRITABLE
+from theatrum.catalog.writing import NEVER_NEW, WRITABLE, ours
 
 from services.catalog.api import rights
 from services.catalog.api.wire import INSIDE
@@ -104,7 +104,7 @@ def page_model(resource: str) -> type[BaseModel]:
 
 def _writable(resource: str) -> Iterator[Column[Any]]:
     for column in table_of(resource).columns:
-        if column.name not in OURS and column.name != "project_id":
+        if column.name not in ours(resource) and column.name != "project_id":
             yield column
 
 

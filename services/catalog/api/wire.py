@@ -28,6 +28,11 @@ class OverTheWire(LocalBackend):
         refuse_inside(spec)
         return [shown(row) for row in LocalBackend.rows(self, spec)]
 
+    def each(self, spec: Spec) -> Iterator[RowData]:
+        """See `Backend`; without the columns of `INSIDE`."""
+        refuse_inside(spec)
+        return (shown(row) for row in LocalBackend.each(self, spec))
+
     def count(self, spec: Spec) -> int:
         """See `Backend`."""
         refuse_inside(spec)
@@ -45,6 +50,10 @@ class OverTheWire(LocalBackend):
         """See `Backend`."""
         refuse_inside(spec)
         return LocalBackend.sql(self, spec)
+
+    def inside(self, spec: Spec) -> list[RowData]:
+        """Rows with all of their columns, for the service's own use."""
+        return LocalBackend.rows(self, spec)
 
     def whole(self, resource: str, key: str) -> RowData:
         """A row with all of its columns, for the service's own use; raises NotFound."""

@@ -18,6 +18,7 @@ PEOPLE = {
     "stranger": ["researchers"],
     "dan": ["readers"],
     "flood": [],
+    "pix": [],
 }
 
 

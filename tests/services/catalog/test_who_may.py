@@ -31,6 +31,7 @@ def _routes(site: Site) -> list[tuple[str, str, frozenset[str]]]:
 
 
 def _filled(path: str, key: str) -> str:
+    path = path.replace("{kind}", "jpg").replace("{level}/{x}/{y}", "0/0/0")
     return re.sub(r"\{[^}]+\}", key, path).lstrip("/")
 
 
