@@ -22,6 +22,7 @@ from services.dicom_client import api_series, api_setup, api_uploads
 from services.dicom_client import pages as own_pages
 from services.dicom_client.errors import STATUS
 from services.dicom_client.feed import Feed
+from services.dicom_client.measurements import Measurements
 from services.dicom_client.opening import Service
 from services.dicom_client.rules import BadRule
 from services.dicom_client.settings import BadSettings
@@ -42,12 +43,13 @@ TABLE: dict[type[Exception], tuple[int, str]] = {
 
 def make_app(service: Service, prefix: str) -> FastAPI:
     """The service's application; `prefix` begins and ends with a slash."""
-    uploads = Uploads(service)
+    uploads, measurements = Uploads(service), Measurements(service)
 
     @asynccontextmanager
     async def life(_app: FastAPI) -> AsyncIterator[None]:
         yield
         uploads.close()
+        measurements.close()
 
     app = FastAPI(
         title="Theatrum DICOM client",
@@ -61,6 +63,7 @@ def make_app(service: Service, prefix: str) -> FastAPI:
     app.state.service = service
     app.state.feed = feed
     app.state.uploads = uploads
+    app.state.measurements = measurements
     app.state.prefix = prefix
     app.state.ready = lambda: _trouble(service)
     problems.install(app, TABLE)

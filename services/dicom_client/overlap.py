@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -53,12 +53,16 @@ def overlaps(
     *,
     pairs: Mapping[str, str] | None = None,
     tolerance_mm: float = TOLERANCE_MM,
+    progress: Callable[[float], None] = lambda _share: None,
+    check: Callable[[], None] = lambda: None,
 ) -> list[Overlap]:
     """Measure a result against a manual structure set on the same images.
 
     `pairs` are the reference's names by the result's; without it names decide
-    (`paired`). Raises BadStructures where the reference is of other images, or has a
-    structure that is not there.
+    (`paired`). `check` is called for every pair, and stops by what it raises.
+
+    Raises BadStructures where the reference is of other images, or has a structure
+    that is not there.
     """
     geometry = series_geometry(headers)
     ours, theirs = read(pydicom.dcmread(result)), read(pydicom.dcmread(reference))
@@ -70,7 +74,9 @@ def overlaps(
         )
     across, down, along = geometry.spacing_mm
     measured = []
-    for ours_name, theirs_name in (pairs or paired(ours, theirs)).items():
+    chosen = pairs or paired(ours, theirs)
+    for ours_name, theirs_name in chosen.items():
+        check()
         measures = compare(
             mask(ours.roi(ours_name), geometry),
             mask(theirs.roi(theirs_name), geometry),
@@ -78,6 +84,7 @@ def overlaps(
             tolerance_mm,
         )
         measured.append(Overlap(ours_name, theirs_name, measures))
+        progress(len(measured) / len(chosen))
     return measured
 
 

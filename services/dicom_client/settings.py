@@ -357,10 +357,10 @@ class ServiceSettings(_Table):
 
 
 SECRETS = {
-    "dicomweb-token": "Bearer token of the PACS that series are fetched from",
-    "dicomweb-password": "Its password, where dicomweb.user is set",
-    "stow-token": "Bearer token of the server that structure sets are stored at",
-    "stow-password": "Its password, where stow.user is set",
+    "dicomweb-token": "Token of the PACS that series are fetched from",
+    "dicomweb-password": "Password at that PACS, with dicomweb.user",
+    "stow-token": "Token of the server that structure sets are stored at",
+    "stow-password": "Password at that server, with stow.user",
 }
 """What is written on the pages or by the API, sealed, and never shown."""
 

@@ -11,7 +11,7 @@ import csv
 import io
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import ValidationError
 from sqlalchemy import select
 
@@ -40,16 +40,18 @@ def add_routes(router: APIRouter) -> None:
 
 
 def review(
+    request: Request,
     here: Here,
     member: Seer,
     job_id: str,
     roi: Annotated[int, Query(ge=-1, lt=10_000)] = -1,
 ) -> Response:
     """The structures to look through, and what was said of them."""
-    return review_page(here, member, job_id, roi=roi)
+    return review_page(request, here, member, job_id, roi=roi)
 
 
 def review_page(
+    request: Request,
     here: Pages,
     member: Member,
     job_id: str,
@@ -63,9 +65,17 @@ def review_page(
     names = readings.structures(result)
     if not names:
         raise NoSuchThing("this series has no contours here (any more)")
-    return here.page(
+    measurement = request.app.state.measurements.newest(job_id)
+    goes_on = measurement is not None and measurement.phase == "measuring"
+    return here.live(
+        request,
         member,
         "review.html",
+        "review_live.html",
+        # What other people measure is seen with the next look at the page.
+        follow=job_id if goes_on else "",
+        every_s=1 if goes_on else 0,
+        measurement=measurement,
         status=status,
         tab="series",
         job=told,

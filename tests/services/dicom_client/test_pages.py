@@ -332,15 +332,20 @@ def test_contours_are_rated_and_compared(
     visitor.send(f"/series/{done}/rate", {"score-set": "11"}, status=400)
     assert ",minor," in visitor.get("/ratings.csv")
     manual = next((site.home / "phi").rglob(f"{done}/finished/*.dcm"))
-    page = visitor.send(
-        f"/series/{done}/compare", files={"reference": manual.read_bytes()}
-    )
-    assert "1.000" in page
+    visitor.send(f"/series/{done}/compare", files={"reference": manual.read_bytes()})
+    wait(lambda: "1.000" in visitor.get(f"/series/{done}/review"), "it is measured")
     assert "Bladder" in visitor.get("/overlaps.csv")
-    told = visitor.send(
-        f"/series/{done}/compare", files={"reference": b"no"}, status=422
+    token = re.search(r'X-XSRF-Token": "([0-9a-f]{64})"', visitor.get("/templates"))
+    assert token is not None
+    visitor.raw(
+        f"/series/{done}/compare",
+        data={"_xsrf": token[1]},
+        files={"reference": ("no.dcm", b"no")},
     )
-    assert "no RT Structure Set" in told
+    wait(
+        lambda: "no RT Structure Set" in visitor.get(f"/series/{done}/review"),
+        "what is wrong is told",
+    )
     assert not list((site.home / "phi").rglob("*.tmp"))
 
 
