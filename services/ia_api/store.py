@@ -248,27 +248,28 @@ class Store:
         with self.database.writing() as session:
             if audit is not None:
                 session.add(audit)
-            accepted = self._accept(session, job_id, token) if token else None
+            job = get_job(session, job_id, lock=False)
+            place = Place(job.callback_url, job.application_id)
+            if token is not None and job.state == "received":
+                # Before the job is held: who holds a token may wait for its jobs.
+                tokens.keep(session, self._sealer, place, token, accepted=True)
+            session.expire(job)
             job = get_job(session, job_id)
-            if job.state != "received":
-                # Ended meanwhile: the last word still has to be said on the result,
-                # with a token that may be forgotten by now. One that superseded it
-                # came too early to take this result over.
-                if job.state == "superseded":
-                    kept["error_code"] = TOO_LATE
-                token_ref = accepted or job.token_ref
-                put(session, job, closed=None, token_ref=token_ref, **kept)
-                return False
-            change(session, job, "queued", **kept)
-            return True
-
-    def _accept(self, session: Session, job_id: str, token: str) -> int:
-        """Before the job is held: whoever holds a token may wait for its jobs."""
-        job = get_job(session, job_id, lock=False)
-        place = Place(job.callback_url, job.application_id)
-        token_ref = tokens.keep(session, self._sealer, place, token, accepted=True)
-        session.expire(job)
-        return token_ref
+            if job.state == "received":
+                change(session, job, "queued", **kept)
+                return True
+            # Ended meanwhile: the last word still has to be said on the result, with a
+            # token that may be forgotten by now. Who closes a job holds it before its
+            # token, and so do we here.
+            if token is not None:
+                kept["token_ref"] = tokens.keep(
+                    session, self._sealer, place, token, accepted=True
+                )
+            if job.state == "superseded":
+                # The job that did so came too early to take this result over.
+                kept["error_code"] = TOO_LATE
+            put(session, job, closed=None, **kept)
+            return False
 
     def refuse(self, job_id: str, code: str) -> None:
         """The first result could not be stored: the request may be made again."""

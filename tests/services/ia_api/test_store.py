@@ -533,3 +533,31 @@ def test_a_server_that_asks_for_days_is_asked_again_within_the_hour(
     leases.claim(job.job_id, 1, "one")
     assert leases.retry(job.job_id, "one", "unreachable", wait_s=1e6) == "retry_wait"
     assert store.get(job.job_id).not_before < time.time() + 3601
+
+
+@pytest.mark.parametrize("policy", ["attach", "supersede"])
+def test_a_job_that_ended_before_its_result_was_stored_has_a_token_for_the_last_word(
+    database: Database, tmp_path: Path, policy: str
+) -> None:
+    store = _store(database, tmp_path, on_repeat=policy)
+    leases = Leases(database, store.settings)
+    request = _request()
+    job = store.receive(request).job
+    place = (request.callback_url, request.application_id)
+    if policy == "supersede":
+        store.receive(dataclasses.replace(request, cancellation_token="other"))
+    else:
+        store.cancel(*place, str(request.cancellation_token))
+    leases.close(job.job_id, "one")
+    result = {"id": next(_numbers), "versionId": "1"}
+    assert not store.queue(
+        job.job_id,
+        result=result,
+        slide_size=(1, 1),
+        api_version="1.10",
+        token=request.token,
+    )
+    now = store.get(job.job_id)
+    assert now.closed is None
+    assert store.token_of(now) == request.token
+    assert now.error_code == ("too-late" if policy == "supersede" else None)
