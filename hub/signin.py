@@ -22,6 +22,7 @@ from cryptography.fernet import Fernet, InvalidToken
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.responses import RedirectResponse
 from jupyterhub.services.auth import HubOAuth
+from starlette.requests import HTTPConnection
 from tornado.web import HTTPError
 
 _FLOW_LIFE_S = 600
@@ -82,6 +83,17 @@ class SignIn:
             return await self._session(request)
         raise NotSignedInError("send the hub token in the Authorization header")
 
+    async def connection(self, connection: HTTPConnection) -> Person:
+        """Who opens a connection that only listens; raises NotSignedInError.
+
+        Pages of other origins can open WebSockets with a person's cookies: whoever
+        calls this looks at the Origin first.
+        """
+        scheme, _, token = connection.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() in {"token", "bearer"} and token:
+            return await self._person(token.strip())
+        return await self._session(connection)
+
     async def page(self, request: Request) -> Person:
         """Who looks at a page; raises SignInNeededError."""
         try:
@@ -134,7 +146,7 @@ class SignIn:
     def _flow_cookie(self, state: str) -> str:
         return f"{self._cookie}-{hashlib.sha256(state.encode()).hexdigest()[:12]}"
 
-    async def _session(self, request: Request) -> Person:
+    async def _session(self, request: HTTPConnection) -> Person:
         token = self._open(request, self._cookie, None)
         if not token:
             raise NotSignedInError("sign in at the hub, or send a hub token")
@@ -177,7 +189,7 @@ class SignIn:
             secure=forwarded.split(",")[0].strip() == "https",
         )
 
-    def _open(self, request: Request, name: str, life_s: int | None) -> str:
+    def _open(self, request: HTTPConnection, name: str, life_s: int | None) -> str:
         try:
             sealed = request.cookies.get(name, "").encode()
             return self._box.decrypt(sealed, ttl=life_s).decode()

@@ -11,7 +11,16 @@ from theatrum import quiz
 
 from hub.settings import Settings
 from services import cli
-from services.catalog.api import images, me, pixels, projects, resources, rows, search
+from services.catalog.api import (
+    images,
+    live,
+    me,
+    pixels,
+    projects,
+    resources,
+    rows,
+    search,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -35,7 +44,7 @@ def test_every_command_is_documented() -> None:
 
 def test_every_route_of_the_catalogue_is_documented() -> None:
     text = (DOCS / "catalog_api.md").read_text()
-    for module in (images, me, pixels, projects, search):
+    for module in (images, live, me, pixels, projects, search):
         for route in module.router.routes:
             assert f"{route.path}`" in text  # type: ignore[attr-defined]
     assert rows.router().routes

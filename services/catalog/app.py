@@ -16,6 +16,7 @@ from services.catalog import inbox, store
 from services.catalog.api import (
     documents,
     images,
+    live,
     me,
     pixels,
     projects,
@@ -57,6 +58,7 @@ def make_app(settings: Settings, tile_key: str) -> FastAPI:
         responses=documents.PROBLEMS,
     )
     app.state.service = service
+    app.state.feed = live.Feed(service.database)
     pages.install_headers(app)
     problems.install(app, STATUS)
     _tell_when_to_try_again(app)
@@ -68,6 +70,7 @@ def make_app(settings: Settings, tile_key: str) -> FastAPI:
         projects.router,
         search.router,
         me.router,
+        live.router,
         rows.router(),
     ):
         api.include_router(router)
