@@ -34,6 +34,7 @@ STATIC = {
     file.name: file
     for file in (
         HUB / "pages.css",
+        HUB / "theatrum.svg",
         _HERE / "static" / "series.css",
         _HERE / "static" / "live.js",
         _HERE / "static" / "forms.js",

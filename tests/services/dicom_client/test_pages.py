@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from services.dicom_client.app import make_app
 from services.dicom_client.opening import open_service
 from services.dicom_client.settings import read
 from tests.browser import Traffic, browser
+from tests.dcmtk import storescp
 
 from .client_site import (
     CANARIES,
@@ -27,6 +29,7 @@ from .client_site import (
     running_site,
     template,
     wait,
+    write,
 )
 
 ECLIPSE = """<StructureTemplate><Preview ID="Pelvis from Eclipse"/><Structures>
@@ -280,6 +283,10 @@ def test_a_node_is_kept_and_echoed(visitor: Visitor) -> None:
     try:
         assert "tps" in visitor.send("/nodes", node)
         assert "cannot be reached" in visitor.send("/nodes/0/echo")
+        with storescp(title="TPS") as peer:
+            there = {**node, "was": "tps", "port": peer.port, "timeout_s": "5"}
+            visitor.send("/nodes", there)
+            assert "The node answered" in visitor.send("/nodes/0/echo")
         told = visitor.send("/nodes", {**node, "name": "b", "port": "x"}, status=422)
         assert "whole number" in told
     finally:
@@ -381,6 +388,37 @@ def test_the_open_list_follows_a_series_without_a_reload(
         row = page.get_by_role("row").filter(has_text="Neuner, Nora")
         expect(row.get_by_text("Done")).to_be_visible(timeout=60_000)
         assert page.evaluate("window.untouched")
+        assert traffic.outside(site.url) == []
+
+
+def test_a_zip_file_is_uploaded_in_a_browser_and_followed_to_its_series(
+    site: Site, tmp_path: Path
+) -> None:
+    token = (site.home / "dicom_client" / "access-token").read_text()
+    archive, rubbish = tmp_path / "scan.zip", tmp_path / "rubbish.zip"
+    with zipfile.ZipFile(archive, "w") as packed:
+        for at, path in enumerate(write(patient_series(), tmp_path / "scan")):
+            packed.write(path, f"{at}.dcm")
+    rubbish.write_bytes(b"no archive")
+    with browser(tmp_path / "profile") as context:
+        traffic = Traffic.of(context)
+        page = context.new_page()
+        page.goto(f"{site.url}/login")
+        page.get_by_label("Access token").fill(token)
+        page.get_by_role("button", name="Sign in").click()
+        page.get_by_role("link", name="Upload").click()
+        page.evaluate("window.untouched = true")
+        page.get_by_label("Zip file").set_input_files(archive)
+        page.get_by_role("button", name="Upload", exact=True).click()
+        row = page.get_by_role("row").filter(has_text="Taken")
+        expect(row).to_contain_text("12")
+        page.get_by_label("Zip file").set_input_files(rubbish)
+        page.get_by_role("button", name="Upload", exact=True).click()
+        bad = page.get_by_role("row").filter(has_text="Refused")
+        expect(bad).to_contain_text("no whole zip file")
+        assert page.evaluate("window.untouched")
+        row.get_by_role("link").click()
+        expect(page.get_by_role("heading", name="Timeline")).to_be_visible()
         assert traffic.outside(site.url) == []
 
 
