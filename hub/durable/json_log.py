@@ -10,8 +10,10 @@ import json
 import logging
 import re
 import time
+import warnings
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, TextIO
 
 # What looks like a token or a query, should a message of another library hold one.
 _SECRET = re.compile(
@@ -19,6 +21,10 @@ _SECRET = re.compile(
 )
 # These say addresses and paths at level info, and those may hold a name.
 _CHATTY = ("httpx", "httpcore", "dbos", "alembic", "PIL", "pydicom", "pynetdicom")
+
+# It quotes values of files that it wonders about; its own level it sets when it is
+# imported, so that what it says is replaced where it is written.
+_QUOTING = "pydicom"
 
 
 class JsonLines(logging.Formatter):
@@ -32,7 +38,7 @@ class JsonLines(logging.Formatter):
         told: dict[str, Any] = {
             "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created)),
             "level": record.levelname.lower(),
-            "message": redacted(record.getMessage()),
+            "message": _message(record),
         }
         for name in self._fields:
             if (value := getattr(record, name, None)) is not None:
@@ -49,6 +55,12 @@ class JsonLines(logging.Formatter):
         return json.dumps(told, ensure_ascii=False)
 
 
+def _message(record: logging.LogRecord) -> str:
+    if record.name.partition(".")[0] == _QUOTING:
+        return f"{record.name} wonders at {record.filename}:{record.lineno}"
+    return redacted(record.getMessage())
+
+
 def redacted(text: str) -> str:
     """A message without what looks like a secret, and not longer than a screen."""
     return _SECRET.sub(r"\1[redacted]", text)[:2000]
@@ -61,3 +73,17 @@ def start_logging(fields: Sequence[str]) -> None:
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     for chatty in _CHATTY:
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    warnings.showwarning = _told_where
+
+
+def _told_where(
+    _message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    _file: TextIO | None = None,
+    _line: str | None = None,
+) -> None:
+    """A warning by its place alone: its text may quote what a file says of a person."""
+    place = f"{Path(filename).name}:{lineno}"
+    logging.getLogger("warnings").warning("%s at %s", category.__name__, place)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import struct
+import warnings
 import zlib
 from dataclasses import dataclass
 from typing import Final
@@ -139,22 +140,30 @@ def _inflate(body: bytes) -> bytes:
 
 
 def _swap(content: bytes) -> bytes:
-    """A big-endian file's data set in little endian; pydicom knows every VR's width."""
+    """A big-endian file's data set in little endian."""
+    try:
+        # Warnings quote what they wonder about, and that may be a name.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return _in_little_endian(content)
+    except Exception as err:  # pydicom names no common class for damaged files
+        raise Refused("damaged", "The big-endian data set cannot be read.") from err
+
+
+def _in_little_endian(content: bytes) -> bytes:
+    """By pydicom, which knows every VR's width but those of bytes of any meaning."""
     from pydicom import dcmread
     from pydicom.filebase import DicomBytesIO
     from pydicom.filewriter import write_dataset
 
-    try:
-        data_set = dcmread(io.BytesIO(content), force=True)
-        for element in data_set.iterall():
-            width = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}.get(element.VR, 1)
-            if width > 1 and isinstance(element.value, bytes):
-                element.value = _swapped(element.value, width)
-        target = DicomBytesIO()
-        target.is_little_endian, target.is_implicit_VR = True, False
-        write_dataset(target, data_set)
-    except Exception as err:  # pydicom names no common class for damaged files
-        raise Refused("damaged", "The big-endian data set cannot be read.") from err
+    data_set = dcmread(io.BytesIO(content), force=True)
+    for element in data_set.iterall():
+        width = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}.get(element.VR, 1)
+        if width > 1 and isinstance(element.value, bytes):
+            element.value = _swapped(element.value, width)
+    target = DicomBytesIO()
+    target.is_little_endian, target.is_implicit_VR = True, False
+    write_dataset(target, data_set)
     return bytes(target.getvalue())
 
 
