@@ -302,6 +302,7 @@ def test_settings_are_changed_and_secrets_are_never_shown(
     fields = dict(re.findall(r'<input id="f-\d+" name="([^"]+)" value="([^"]*)"', page))
     fields = {name: value.replace("&#34;", '"') for name, value in fields.items()}
     fields |= {"on_unknown_upload": "ask", "server.refresh": "auto"}
+    fields |= {"on_unknown_delivery": "ask"}
     fields |= {"beside_images": "yes", "warn_faces": "no"}
     kept = visitor.send("/settings", {**fields, "min_instances": "9"})
     assert "The settings are kept." in kept
