@@ -77,12 +77,12 @@ def start_logging(fields: Sequence[str]) -> None:
 
 
 def _told_where(
-    _message: Warning | str,
+    message: Warning | str,  # noqa: ARG001 (its names are the standard library's)
     category: type[Warning],
     filename: str,
     lineno: int,
-    _file: TextIO | None = None,
-    _line: str | None = None,
+    file: TextIO | None = None,  # noqa: ARG001
+    line: str | None = None,  # noqa: ARG001
 ) -> None:
     """A warning by its place alone: its text may quote what a file says of a person."""
     place = f"{Path(filename).name}:{lineno}"
