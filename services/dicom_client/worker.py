@@ -63,6 +63,8 @@ def work(
         worker=row.worker_id,
         stopping=stop.is_over,
     )
+    # First the row: by it the others know that what we take from the queue is ours.
+    bench.leases.renew(row)
     _launch(bench, service.database.durable_url)
     janitor = _Janitor(service, bench, row)
     with health.serving(
@@ -192,13 +194,17 @@ class _Janitor:
 
     def _take_back(self) -> None:
         """Give the jobs of dead workers to others."""
+        self._dead = self._workers()[0]
+        for job_id in self._bench.leases.take_back(self._dead):
+            log.warning("a job is taken back", extra={"job": job_id})
+        self._dispatcher.find_lost(lambda: self._workers()[1])
+
+    def _workers(self) -> tuple[set[str], set[str]]:
+        """The workers that are dead, and those that live."""
         lease_s = self._bench.settings().lease_s
         rows = self._bench.leases.workers()
         dead = {row.worker_id for row in rows if is_dead(row, self._row, lease_s)}
-        self._dead = dead
-        for job_id in self._bench.leases.take_back(dead):
-            log.warning("a job is taken back", extra={"job": job_id})
-        self._dispatcher.find_lost({row.worker_id for row in rows} - dead)
+        return dead, {row.worker_id for row in rows} - dead
 
     def _sweep(self) -> None:
         """Remove what ended jobs left here, and what is beyond its retention."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from dbos import DBOS
+from dbos import DBOS, error
 
 from services.dicom_client.errors import (
     DicomClientError,
@@ -73,6 +73,10 @@ def _work(bench: Bench, job_id: str, run: int) -> str:
         # The boundary of a job: whatever it is, the others go on.
         log.exception("a step failed", extra=tags)
         ended = _settle(bench, job_id, EngineError(type(err).__name__))
+    except error.DBOSWorkflowCancelledError:
+        # Others took this worker for dead: the job is not to stay leased to it.
+        _settle(bench, job_id, Stopping("the run was called off"))
+        raise
     log.info("a run ended", extra={**tags, "state": ended})
     return ended
 
