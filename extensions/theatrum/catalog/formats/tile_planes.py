@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 
@@ -55,17 +55,20 @@ class _OpenPlanes:
 
     def __init__(self, reader: Reader | PlaneReader, level: int) -> None:
         self._reader = reader
+        self._planes = _planes(reader)
         self._level = level
 
     def read(self, ranges: Ranges) -> Numbers:
         times, channels, depths, rows, columns = ranges
         shape = [one.stop - one.start for one in ranges]
-        planes = _planes(self._reader)
+        planes = self._planes
         corner = columns.start, rows.start
         size = shape[4], shape[3]
         try:
             if planes is None:
-                pixels = self._reader.read(self._level, *corner, size)
+                # What has no planes is a slide's reader.
+                slide = cast(Reader, self._reader)
+                pixels = slide.read(self._level, *corner, size)
                 part = pixels.transpose(2, 0, 1)[channels]
                 return np.asarray(part[None, :, None])
             room = np.empty(shape, planes.planes.number_type)

@@ -14,7 +14,7 @@ from theatrum.catalog.ingest.errors import (
     NoSuchItem,
     SourceFailed,
 )
-from theatrum.catalog.ingest.pipeline import Step, Wishes, ingest
+from theatrum.catalog.ingest.pipeline import Step, Wishes, Workers, ingest
 from theatrum.catalog.ingest.report import Entry, Report
 
 __all__ = [
@@ -28,5 +28,6 @@ __all__ = [
     "SourceFailed",
     "Step",
     "Wishes",
+    "Workers",
     "ingest",
 ]

@@ -18,6 +18,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Final
 
 from hub.durable.database import Database
@@ -95,6 +96,30 @@ class Wishes:
     archive_limits: archives.Limits = field(default_factory=archives.Limits)
 
 
+class Workers:
+    """The processes that look at files; who takes things in often keeps them.
+
+    A context manager; for one thread at a time.
+    """
+
+    def __init__(self, home: Home, limits: look.Limits | None = None) -> None:
+        imports = home.cache / "tiles" / IMPORTS
+        self.looker = look.Looker(limits)
+        self.prober = Prober(ProbeSettings(workers=1, imports=imports))
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.looker.close()
+        self.prober.close()
+
+
 @dataclass(frozen=True)
 class Step:
     """How far an ingest is, for a progress bar."""
@@ -115,6 +140,7 @@ def ingest(
     wishes: Wishes,
     *,
     progress: Progress = lambda _step: None,
+    workers: Workers | None = None,
 ) -> Report:
     """Take in everything that the sources hold.
 
@@ -126,8 +152,37 @@ def ingest(
     IngestError
         Where the wishes cannot be followed; then nothing was looked at.
     """
+    run = Run.register
+    return ingest_into(
+        database, home, sources, wishes, run, progress=progress, workers=workers
+    )
+
+
+Keep = Callable[["Run", Item, Gathered, Path, Entry], Entry]
+"""What becomes of an item: into the project, or into its inbox."""
+
+
+def ingest_into(
+    database: Database,
+    home: Home,
+    sources: Sequence[str],
+    wishes: Wishes,
+    keep_item: Keep,
+    *,
+    progress: Progress = lambda _step: None,
+    workers: Workers | None = None,
+) -> Report:
+    """Give every item of the sources to `keep_item`; see `ingest`."""
     report = Report(wishes.project, started=_now())
-    with opened(database, home, wishes, report, progress) as run:
+    with opened(
+        database,
+        home,
+        wishes,
+        report,
+        progress=progress,
+        keep_item=keep_item,
+        workers=workers,
+    ) as run:
         try:
             for source in sources:
                 run.source(source)
@@ -143,19 +198,30 @@ def opened(
     home: Home,
     wishes: Wishes,
     report: Report,
+    *,
     progress: Progress = lambda _step: None,
+    keep_item: Keep | None = None,
+    workers: Workers | None = None,
 ) -> Iterator[Run]:
-    """What takes items in, with its worker processes, for the length of a `with`."""
+    """What takes items in, for the length of a `with`; its own workers go with it."""
     home.prepare()
     with recording(database, wishes.actor) as book:
         project = book.project(wishes.project)
         rules = rules_of(book.session, project.id)
-    prober_settings = ProbeSettings(workers=1, imports=home.cache / "tiles" / IMPORTS)
     with ExitStack() as closing:
-        looker = closing.enter_context(look.Looker(wishes.limits))
-        prober = closing.enter_context(Prober(prober_settings))
+        if workers is None:
+            workers = closing.enter_context(Workers(home, wishes.limits))
         yield Run(
-            database, home, wishes, report, progress, project.id, rules, looker, prober
+            database=database,
+            home=home,
+            wishes=wishes,
+            report=report,
+            progress=progress,
+            project_id=project.id,
+            rules=rules,
+            looker=workers.looker,
+            prober=workers.prober,
+            keep_item=keep_item or Run.register,
         )
 
 
@@ -172,6 +238,7 @@ class Run:
     rules: Sequence[Rule]
     looker: look.Looker
     prober: Prober
+    keep_item: Keep
 
     def __post_init__(self) -> None:
         self.key = key_of(self.home, self.wishes.key_file)
@@ -188,7 +255,13 @@ class Run:
         try:
             fetched = staging / "fetched"
             fetched.mkdir()
-            with gathered(source, fetched, limits=self.wishes.archive_limits) as found:
+
+            def tell(done: int, total: int) -> None:
+                self.progress(Step("fetch", done, total))
+
+            with gathered(
+                source, fetched, limits=self.wishes.archive_limits, tell=tell
+            ) as found:
                 self.found(found, staging)
         except IngestError as error:
             name = source if "://" in source else Path(source).name
@@ -226,7 +299,7 @@ class Run:
         """Take in one item; what it became."""
         entry = Entry(found.label, self._shown(item), "refused", format=item.format)
         try:
-            return self._taken(item, found, staging, entry)
+            return self.keep_item(self, item, found, staging, entry)
         except (FormatError, IngestError, TileServerError) as error:
             return replace(entry, reason=str(error))
         except CatalogError as error:
@@ -237,27 +310,15 @@ class Run:
                 entry, reason=f"It cannot be read or kept: {error.strerror or 'error'}."
             )
 
-    def _taken(self, item: Item, found: Gathered, staging: Path, entry: Entry) -> Entry:
+    def register(
+        self, item: Item, found: Gathered, staging: Path, entry: Entry
+    ) -> Entry:
+        """Take an item into the project; what it became. Raises what `item` tells."""
         if item.refusal:
             return replace(entry, reason=item.refusal)
-        warnings: list[str] = []
         original = item
-        given_out = False
-        if self.deidentification is not None and item.format == "dicom":
-            given = self.deidentification.give_out(item.paths, staging)
-            if not given.files:
-                return replace(
-                    entry,
-                    reason="It cannot be de-identified: " + " ".join(given.reasons),
-                )
-            warnings += given.reasons
-            item = replace(item, paths=given.files)
-            given_out = True
-        elif self.deidentification is not None:
-            warnings.append(
-                f"It is {item.format or 'of another format'} and was not de-identified:"
-                " only DICOM is."
-            )
+        item, warnings = self.given_out(item, staging)
+        given_out = item is not original
         checked = check(item.every)
         entry = replace(entry, size=checked.size)
         known = self._known(checked)
@@ -288,6 +349,22 @@ class Run:
             images=done,
             warnings=tuple(dict.fromkeys(warnings)),
         )
+
+    def given_out(self, item: Item, staging: Path) -> tuple[Item, list[str]]:
+        """The item de-identified, where that is wished, and what there is to tell.
+
+        Raises IngestError where nothing of it may be given out.
+        """
+        if self.deidentification is None:
+            return item, []
+        if item.format != "dicom":
+            told = f"It is {item.format or 'of another format'}, no DICOM, and was not"
+            return item, [f"{told} de-identified."]
+        given = self.deidentification.give_out(item.paths, staging)
+        if not given.files:
+            reasons = " ".join(given.reasons)
+            raise IngestError(f"It cannot be de-identified: {reasons}")
+        return replace(item, paths=given.files), list(given.reasons)
 
     def _without_bad(
         self,

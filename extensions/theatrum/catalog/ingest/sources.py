@@ -6,13 +6,18 @@ the home first, whole, and only then looked at; what is not taken is removed wit
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from theatrum.catalog.ingest.archives import Limits, is_archive, unpack
 from theatrum.catalog.ingest.errors import SourceFailed
+
+Tell = Callable[[int, int], None]
+"""Told how many bytes, or files, came of how many; 0 in all where nobody knows."""
+_SCHEMES: Final = ("dicomweb+http://", "dicomweb+https://")
 
 
 @dataclass(frozen=True)
@@ -41,8 +46,12 @@ def gathered(
     staging: Path,
     *,
     limits: Limits | None = None,
+    tell: Tell = lambda _done, _all: None,
 ) -> Iterator[Gathered]:
-    """The files of a source: a path, or an archive.
+    """The files of a source: a path, an archive, or an address.
+
+    Addresses: `s3://`, `http(s)://` and whatever fsspec opens; `dicomweb+https://` with
+    the path of a study or a series; a `.tcia` manifest or an IDC one (`.s5cmd`).
 
     Raises
     ------
@@ -51,11 +60,41 @@ def gathered(
     HostileArchive
         Where an archive is refused.
     """
+    if source.startswith(_SCHEMES):
+        from theatrum.catalog.ingest.dicomweb import fetch_dicomweb
+
+        label = fetch_dicomweb(source.removeprefix("dicomweb+"), staging, tell=tell)
+        yield Gathered(staging, True, label)
+        return
+    if "://" in source:
+        from theatrum.catalog.ingest.remote import fetch
+
+        label = fetch(source, staging, tell=tell)
+        _unpack_alone(staging, limits)
+        yield Gathered(staging, True, label)
+        return
     path = Path(source).expanduser().absolute()
     if not path.exists():
         raise SourceFailed(f"There is no {path.name}: name a file, folder or address.")
+    if path.is_file() and path.suffix.lower() in (".tcia", ".s5cmd"):
+        from theatrum.catalog.ingest.manifests import fetch_manifest
+
+        yield Gathered(staging, True, fetch_manifest(path, staging, tell=tell))
+        return
     if path.is_file() and is_archive(path):
         unpack(path, staging, limits)
         yield Gathered(staging, True, path.name)
         return
     yield Gathered(path, False, path.name)
+
+
+def _unpack_alone(folder: Path, limits: Limits | None) -> None:
+    """An archive that came by itself is unpacked in its place."""
+    files = [one for one in folder.rglob("*") if one.is_file()]
+    if len(files) != 1 or not is_archive(files[0]):
+        return
+    archive = files[0].rename(folder.with_name("archive"))
+    named = archive.with_name(files[0].name)
+    archive.rename(named)
+    unpack(named, folder, limits)
+    named.unlink()

@@ -187,6 +187,7 @@ def write_mosaic(path: Path, *, private: bool = True) -> Path:
     # Of a picture as large as the mosaic around the same centre.
     corner = first - [STEPS[0] * size_x / 2, STEPS[1] * size_y / 2, 0]
     dataset = header(
+        SeriesInstanceUID="1.2.3.9",
         ImageType=["ORIGINAL", "PRIMARY", "M", "MOSAIC"],
         ImagePositionPatient=[float(one) for one in corner],
         ImageOrientationPatient=[1.0, 0.0, 0.0, 0.0, 1.0, 0.0],
