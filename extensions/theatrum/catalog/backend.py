@@ -6,7 +6,7 @@ backend gives is narrowed to what its user may see.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -29,6 +29,9 @@ class Backend(Protocol):
 
     def rows(self, spec: Spec) -> list[RowData]:
         """What a question finds, in its order."""
+
+    def each(self, spec: Spec) -> Iterator[RowData]:
+        """The same, one after the other, however many there are."""
 
     def count(self, spec: Spec) -> int:
         """How many rows it finds, after its slice."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy import Connection
 from sqlalchemy.exc import CompileError, DBAPIError, StatementError
 
 from hub.durable.database import Database
@@ -21,6 +23,10 @@ from theatrum.catalog.saving import keep, opened, planes, thumbnail
 
 if TYPE_CHECKING:
     import xarray
+
+
+AT_ONCE = 500
+"""Rows that a loop fetches at a time."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,13 @@ class LocalBackend:
     def rows(self, spec: Spec) -> list[RowData]:
         """See `Backend`."""
         return [dict(row) for row in self._asked(self.compiler.rows(spec))]
+
+    def each(self, spec: Spec) -> Iterator[RowData]:
+        """See `Backend`; held open while one looks, so that it is one answer."""
+        query = self.compiler.rows(spec)
+        with self._refusing(), self._streaming() as connection:
+            for row in connection.execute(query).mappings():
+                yield dict(row)
 
     def count(self, spec: Spec) -> int:
         """See `Backend`."""
@@ -83,16 +96,33 @@ class LocalBackend:
         return str(written)
 
     def _asked(self, query: Rows) -> Sequence[Mapping[str, Any]]:
-        try:
+        with self._refusing(), self.database.reading() as session:
+            found = session.connection().execute(query).mappings().all()
+        return [dict(row) for row in found]
+
+    @contextmanager
+    def _streaming(self) -> Iterator[Connection]:
+        """A connection that fetches a few rows at a time.
+
+        PostgreSQL does so within a transaction only, which on SQLite would keep
+        writers waiting.
+        """
+        if self.database.is_sqlite:
             with self.database.reading() as session:
-                found = session.connection().execute(query).mappings().all()
+                yield session.connection(execution_options={"yield_per": AT_ONCE})
+            return
+        with self.database.engine.connect() as connection:
+            yield connection.execution_options(yield_per=AT_ONCE)
+
+    @contextmanager
+    def _refusing(self) -> Iterator[None]:
+        """Turn what the database minds about a question into a BadQuery."""
+        try:
+            yield
         except (DBAPIError, StatementError) as err:
-            if isinstance(err, DBAPIError) and err.connection_invalidated:
-                raise
             if _is_about_the_question(err):
                 raise BadQuery(f"the database refuses a value: {err.orig}") from err
             raise
-        return [dict(row) for row in found]
 
     # Writing
 

@@ -71,17 +71,19 @@ class RemoteBackend:
     # Questions
 
     def rows(self, spec: Spec) -> list[RowData]:
-        """See `Backend`; asked in parts where the service gives no more at once."""
+        """See `Backend`."""
+        return [*self.each(spec)]
+
+    def each(self, spec: Spec) -> Iterator[RowData]:
+        """See `Backend`; asked in parts: the service gives so many at once."""
         moments = _moments(spec)
-        found: list[RowData] = []
         while spec.limit is None or spec.limit > 0:
             part = self._search(spec, rows=True)["rows"]
-            found += [_read(row, moments) for row in part]
+            yield from (_read(row, moments) for row in part)
             if len(part) < MOST_ROWS:
-                break
+                return
             left = None if spec.limit is None else spec.limit - len(part)
             spec = replace(spec, offset=spec.offset + len(part), limit=left)
-        return found
 
     def count(self, spec: Spec) -> int:
         """See `Backend`."""

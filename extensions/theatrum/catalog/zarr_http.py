@@ -50,17 +50,18 @@ def opened(
         multiscale = _multiscale(group.attrs.asdict())
         datasets = multiscale["datasets"]
         chosen = datasets[level]
-        blocks = group[chosen["path"]]
+        # Any: zarr's own types do not tell arrays from groups
+        blocks: Any = group[chosen["path"]]
+        finest: Any = group[datasets[0]["path"]]
     except (OSError, KeyError, IndexError, ValueError) as err:
         raise NotOpened(
             f"{image['name']} has no level {level} that can be read"
         ) from err
     dims = [axis["name"] for axis in multiscale["axes"]]
-    full = group[datasets[0]["path"]].shape
     array = xr.DataArray(dask.array.from_zarr(blocks), dims=dims, name=image["name"])
     factors = {
         dim: whole / part
-        for dim, whole, part in zip(dims, full, blocks.shape, strict=True)
+        for dim, whole, part in zip(dims, finest.shape, blocks.shape, strict=True)
     }
     array = array.assign_coords(_coordinates(image, array.sizes, factors, channels))
     return array.assign_attrs(_attributes(image, factors, level % len(datasets)))

@@ -331,9 +331,9 @@ def test_queries_are_lazy_and_immutable(small: Database, tmp_path: Path) -> None
     asked: list[str] = []
 
     class Counting(LocalBackend):
-        def rows(self, spec: Any) -> Any:
+        def each(self, spec: Any) -> Any:
             asked.append(spec.of)
-            return super().rows(spec)
+            return super().each(spec)
 
     catalog = Catalog(Counting(closed.database, tmp_path, "erika"))
     first = catalog.images.filter(modality="MR")

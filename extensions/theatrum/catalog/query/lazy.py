@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 Handle = TypeVar("Handle")
 Make = Callable[[Backend, RowData], Handle]
 
-AT_ONCE = 500
-"""Rows that a loop fetches at a time."""
-
 
 class Query(Generic[Handle]):
     """A question about one resource."""
@@ -89,16 +86,8 @@ class Query(Generic[Handle]):
     # Looking
 
     def __iter__(self) -> Iterator[Handle]:
-        offset, left = self.spec.offset, self.spec.limit
-        while left is None or left > 0:
-            size = AT_ONCE if left is None else min(AT_ONCE, left)
-            rows = self._backend.rows(replace(self.spec, offset=offset, limit=size))
-            for row in rows:
-                yield self._make(self._backend, row)
-            if len(rows) < size:
-                return
-            offset += size
-            left = None if left is None else left - size
+        for row in self._backend.each(self.spec):
+            yield self._make(self._backend, row)
 
     def __len__(self) -> int:
         return self.count()

@@ -138,6 +138,10 @@ class Spec:
 
 def spec_from_json(said: Any) -> Spec:
     """Read a question; raises BadQuery, which says what is wrong with it."""
+    return _spec(said, DEEPEST, [MOST_CONDITIONS])
+
+
+def _spec(said: Any, depth: int, left: list[int]) -> Spec:
     if not isinstance(said, Mapping):
         raise BadQuery('a query is an object such as {"of": "images"}')
     known = ("of", "where", "order", "offset", "limit", "values", "distinct")
@@ -149,10 +153,9 @@ def spec_from_json(said: Any) -> Spec:
         where = [where]
     if not isinstance(where, list):
         raise BadQuery("where is a list of conditions")
-    left = [MOST_CONDITIONS]
     return Spec(
         of=_text(said.get("of"), "of"),
-        where=tuple(_as_q(_from_json(one, DEEPEST, left)) for one in where),
+        where=tuple(_as_q(_from_json(one, depth, left)) for one in where),
         order=_texts(said.get("order"), "order"),
         offset=_number(said.get("offset", 0), "offset") or 0,
         limit=_number(said.get("limit"), "limit"),
@@ -213,7 +216,7 @@ def _value_from_json(value: Any, depth: int, left: list[int]) -> Any:
     if isinstance(value, Mapping):
         match dict(value):
             case {"query": inner, **rest} if not rest and depth > 0:
-                return spec_from_json(inner)
+                return _spec(inner, depth - 1, left)
             case {"$": str(name), **rest} if not rest:
                 return Parameter(name)
         raise BadQuery('a value is no object, except {"query": ...} and {"$": "name"}')
