@@ -25,7 +25,7 @@ from services.catalog.api import (
 )
 from services.catalog.api.here import Service
 from services.catalog.errors import STATUS, TooManyRequestsError
-from services.catalog.pages import front
+from services.catalog.pages import front, image
 from tile_server.tokens import decode_key
 
 
@@ -75,7 +75,8 @@ def make_app(settings: Settings, tile_key: str) -> FastAPI:
     ):
         api.include_router(router)
     app.include_router(api)
-    app.include_router(front.router, prefix=service.prefix.rstrip("/"))
+    for router in (front.router, image.router):
+        app.include_router(router, prefix=service.prefix.rstrip("/"))
     return app
 
 

@@ -183,9 +183,9 @@ async def get_events(
             sent = int(last) if last.isdigit() else None
             if sent is not None:
                 missed = await run_in_threadpool(feed.since, sent, wanted, QUEUED)
-                for event in missed:
-                    sent = event["seq"]
-                    yield _event(event)
+                for one in missed:
+                    sent = one["seq"]
+                    yield _event(one)
             async for event in _followed(listener, service, right):
                 if event is None:
                     yield ": still here\n\n"
@@ -207,7 +207,7 @@ async def _followed(
     loop = asyncio.get_running_loop()
     check = loop.time() + CHECK_S
     while not listener.late:
-        event = None
+        event: dict[str, Any] | None = None
         with suppress(TimeoutError):
             left = max(0.0, check - loop.time())
             event = await asyncio.wait_for(listener.waiting.get(), left)

@@ -270,7 +270,9 @@ def _sampled(row: RowData) -> tuple[int, list[tuple[str, Any]]]:
     steps = {}
     if sizes[level] > SAMPLED:  # one level, and a large one: every nth plane and line
         step = int(np.ceil((sizes[level] / SAMPLED) ** (1 / 3)))
-        steps = {dim: slice(None, None, step) for dim in array.dims if dim in "zyx"}
+        steps = {
+            dim: slice(None, None, step) for dim in array.dims if str(dim) in "zyx"
+        }
     array = array.isel(steps)
     if "c" not in array.dims:
         return level, [("", array.to_numpy().astype(float).ravel())]

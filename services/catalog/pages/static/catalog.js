@@ -78,3 +78,26 @@ async function copy(button) {
   const said = document.getElementById("copied");
   if (said) said.textContent = copied ? "Copied." : "Press Ctrl+C to copy the marked text.";
 }
+
+/** The planes of a scan: the picture follows the slider, and the address keeps it. */
+document.addEventListener("input", (event) => {
+  const field = event.target;
+  if (!(field instanceof HTMLInputElement) || field.dataset.index === undefined) return;
+  const form = field.form;
+  const picture = document.getElementById("plane");
+  const plane = form?.querySelector("[data-plane]");
+  if (!form || !(picture instanceof HTMLImageElement) || !(plane instanceof HTMLSelectElement)) return;
+  const words = new URLSearchParams({ plane: plane.value, index: field.value });
+  picture.src = `${form.dataset.slices}?${words}`;
+  picture.alt = `${plane.value} plane ${field.value}`;
+  const said = form.querySelector("output");
+  if (said) said.textContent = `${field.value} of ${field.max}`;
+  history.replaceState(null, "", `?${words}`);
+});
+
+/** Another plane has another number of slices: the page knows how many. */
+document.addEventListener("change", (event) => {
+  if (event.target instanceof HTMLSelectElement && event.target.dataset.plane !== undefined) {
+    location.search = new URLSearchParams({ plane: event.target.value }).toString();
+  }
+});
