@@ -118,6 +118,7 @@ class Actions:
                 actor=who,
                 run=job.run + 1,
                 task_sealed=self._jobs.sealer.seal(token),
+                submitted=time.time(),
             )
             audit.note(session, who, "upload-found", job_id=job_id)
             return job

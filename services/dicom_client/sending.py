@@ -150,8 +150,6 @@ def poll(run: Run) -> Told:
     """Ask the server how far it is, less often from time to time."""
     bench, settings = run.bench, run.bench.settings()
     run.folder.forget(_TASK)  # the row has it: none of it is for the next package
-    if time.time() > (run.job.submitted or time.time()) + settings.job_deadline_s:
-        return Stops("deadline")
     wait_s = bench.servers.breaker.wait_s()
     if wait_s:
         return Later(wait_s)
@@ -172,6 +170,9 @@ def poll(run: Run) -> Told:
     if progress is Progress.READY:
         run.to("ready", server_status=said)
         return None
+    # After the question, so that who retries a late one gets what is ready by now.
+    if time.time() > (run.job.submitted or time.time()) + settings.job_deadline_s:
+        return Stops("deadline")
     polls = run.job.polls + 1
     kept = {"polls": polls, "server_status": said, "attempt": 0}
     kept["progress"] = percent_of(said)

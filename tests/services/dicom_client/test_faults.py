@@ -228,3 +228,12 @@ def test_an_unknown_upload_is_sent_again_where_the_setting_says_so(
         job = site.wait_state("done")
         assert _task(site, job).uploads == 2
         assert len(site.server.tasks) == 1
+
+
+def test_a_late_result_is_fetched_when_a_person_retries(tmp_path: Path) -> None:
+    with running_site(tmp_path, job_deadline_s=1.0) as site:
+        site.server.script(status_stuck=True)
+        job = _wait(site, _dropped(site, "late"), "deadline")
+        site.server.script(status_stuck=False, polls=0)
+        site.ask("POST", f"series/{job['id']}/retry")
+        _wait(site, job["id"], "done")
