@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
@@ -135,11 +136,48 @@ class Batch:
         if self.state in ("queued", "running"):
             self._ledger.batch(state="cancelled")
 
+    def start_and_close(self, engine: Engine, close: bool) -> None:
+        """Begin, and close the engine at the end where it was opened for this alone."""
+        self.start(engine)
+        if close:
+            threading.Thread(
+                target=_close_after, args=(self._thread, engine), daemon=True
+            ).start()
+
+    def rerun(self, step: str, **given: Any) -> Batch:
+        """Do a flow's batch again from a step on; see `flows.running.rerun`."""
+        from theatrum.catalog.flows.running import rerun
+
+        return rerun(self, step, **given)
+
+    @property
+    def reviews(self) -> list[dict[str, Any]]:
+        """What waits for a person."""
+        from theatrum.catalog.flows.running import reviews
+
+        return reviews(self.backend, self.id)
+
+    def review(self, run_id: str, *, approve: bool, comment: str = "") -> None:
+        """Let an item pass, or not; `resume` goes on with those that passed."""
+        from theatrum.catalog.flows.running import answer
+
+        answer(self.backend, run_id, approve=approve, comment=comment)
+
     # Looking
 
     @property
+    def backend(self) -> LocalBackend:
+        """The catalogue that it is in."""
+        return self._backend
+
+    @property
+    def folder(self) -> Path:
+        """Where its plan lies."""
+        return self._ledger.folder
+
+    @property
     def state(self) -> str:
-        """queued, running, succeeded, failed or cancelled.
+        """queued, running, waiting (for people), succeeded, failed or cancelled.
 
         `succeeded` is a batch that came to its end; single items may have failed.
         """
@@ -307,7 +345,7 @@ def map_query(
     **given_values: Any,
 ) -> Batch:
     """Run a node on every image that a query finds; see `Query.map`."""
-    backend = _local(query)
+    backend = local_of(query)
     used = as_node(node)
     rules, rest = rules_of(given_values)
     fixed = {
@@ -341,12 +379,7 @@ def map_query(
             'mode is "wide" (many images) or "deep" (each over all workers).'
         )
     if start:
-        batch.start(wanted)
-        if close:
-            closing = batch._thread
-            threading.Thread(
-                target=_close_after, args=(closing, wanted), daemon=True
-            ).start()
+        batch.start_and_close(wanted, close)
     return batch
 
 
@@ -447,7 +480,8 @@ def project_of(backend: LocalBackend, query: Query[Any], named: str | None) -> i
         return int(project_for(backend, book, named).id)
 
 
-def _local(query: Query[Any]) -> LocalBackend:
+def local_of(query: Query[Any]) -> LocalBackend:
+    """The database behind a query of images; raises BadBatch where there is none."""
     from theatrum.catalog.local import LocalBackend
 
     if query.spec.of != "images":

@@ -70,7 +70,7 @@ def gateway(address: Address, options: Options, workers: int) -> Opened:
     A cluster that ran already goes on when the engine is closed.
     """
     from dask_gateway import Gateway
-    from dask_gateway.exceptions import GatewayClusterError, GatewayServerError
+    from dask_gateway.client import GatewayClusterError, GatewayServerError
 
     place = {"address": options.gateway} if options.gateway else {}
     server = Gateway(**place, auth=options.gateway_auth)

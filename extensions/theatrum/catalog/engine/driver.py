@@ -102,6 +102,8 @@ class Driver:
                     continue
                 if not closing and not self._over():
                     closing = True
+                    if self.ledger.counts().get("waiting"):
+                        break  # what is over all items has to wait for all of them
                     self._waiting += self.planner.at_end(
                         self.ledger, self.ledger.open_runs()
                     )
@@ -162,6 +164,8 @@ class Driver:
             )
             begun = self.ledger.begin(group, refresh=self.rules.refresh, limits=limits)
             for one in begun:
+                if one.waiting:
+                    continue
                 if one.cached:
                     self._counts["ended"] += 1
                     self._waiting += self.planner.then(
@@ -265,4 +269,6 @@ class Driver:
     def _state(self) -> str:
         if self._cancelled_at is not None or self.ledger.cancel_file.exists():
             return "cancelled"
-        return "failed" if self._stopped else "succeeded"
+        if self._stopped:
+            return "failed"
+        return "waiting" if self.ledger.counts().get("waiting") else "succeeded"

@@ -59,7 +59,10 @@ class Wanted:
     run_id: str = ""
     attempt: int = 1
     kind: str = ""
-    pure: bool = True
+    waits: str = ""
+    """For whom it waits, in place of a worker: `review`, `external`."""
+    anew: bool = False
+    """It is done even where an earlier run did the same."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ class Begun:
     wanted: Wanted
     task: Task
     cached: bool = False
+    waiting: bool = False
 
 
 class Ledger:
@@ -120,10 +124,14 @@ class Ledger:
         params = digest_of(dict(one.params))
         inputs = keys.input_hash(one.inputs)
         key = keys.cache_key(code, params, inputs, environment_hash())
-        pure = one.node.pure and one.pure
-        found = None if refresh or not pure else self._done_before(book, key)
+        pure = one.node.pure
+        found = None
+        if pure and not (refresh or one.anew):
+            found = self._done_before(book, key)
         run_id = one.run_id or new_id()
         one = replace(one, run_id=run_id)
+        if one.waits:
+            return self._waiting(book, one, code)
         fields: dict[str, Any] = {
             "cache_key": key if pure else "",
             "params_hash": params,
@@ -133,6 +141,7 @@ class Ledger:
             "code_version": one.node.version,
             "state": "cached" if found else "queued",
             "metrics": {"cached_from": found} if found else {},
+            "engine_key": "",
             "error": None,
         }
         row = book.session.get(Run, run_id)
@@ -167,6 +176,32 @@ class Ledger:
             limits.memory_bytes if limits else 0,
         )
         return Begun(one, task, found is not None)
+
+    def _waiting(self, book: Book, one: Wanted, code: str) -> Begun:
+        """Write down a run that somebody else does: a person, another program."""
+        served = str(one.params.get("served", ""))
+        key = f"{one.waits}:{served}" if served else one.waits
+        gives = one.params.get("gives", {})
+        if book.session.get(Run, one.run_id) is None:
+            row = book.run(
+                self.project_id,
+                node=self._definition(book, one.node, code),
+                params={},
+                state="waiting",
+                id=one.run_id,
+                batch_id=self.batch_id,
+                item_key=one.item_key,
+                node_key=one.node_key,
+                engine_key=key,
+                metrics={"gives": dict(gives)} if gives else {},
+            )
+            self._inputs(book, row, one)
+            book.run_event(row, "state", "waiting")
+        else:
+            row = book.get(Run, one.run_id)
+            book.change(row, state="waiting", error=None, ended_at=None)
+        nothing = Task(one.run_id, one.node, {}, {}, self.folder, self.cancel_file)
+        return Begun(one, nothing, waiting=True)
 
     def _definition(self, book: Book, node: Node[..., Any], code: str) -> NodeDef:
         known = self._definitions.get(code)
@@ -392,7 +427,8 @@ class Ledger:
             project,
             path=str(place),
             name=_named(wanted, one, _images(wanted.inputs)),
-            run=row,
+            # Not as run=: the book would call the port "image", and flows go by ports.
+            run_id=row.id,
             kind="label" if told["is_label"] else kind,
             checksum=one.checksum,
             size_bytes=one.size,

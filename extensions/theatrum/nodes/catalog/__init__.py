@@ -20,6 +20,7 @@ _MODULES = {
     "bias": "n4 nyul nyul_standard",
     "masks": "brain_mask threshold label clusters regionprops",
     "slicing": "slices",
+    "quality": "normalise quantise slice_quality",
     "rendering": "jpg thumbnail",
     "projections": "project",
     "filters": "gauss median prewitt sobel laplace unsharp tophat",

@@ -27,7 +27,7 @@ def study(folder: Path, count: int, bad: int = 0, project: str = "mice") -> Cata
             path = pictures / f"{at:04d}.nii"
             if at < count - bad:
                 values = np.full((5, 4, 3), at, np.int16)
-                values[0, 0, :] = 1000 + at
+                values[0, 0, :] = (1000 + at, 900, 800)
                 nibabel.save(nibabel.Nifti1Image(values, np.diag([1, 2, 3, 1])), path)
             else:
                 path.write_bytes(b"not an image")

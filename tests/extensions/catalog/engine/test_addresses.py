@@ -81,9 +81,7 @@ def test_kubernetes_gets_namespace_workers_and_memory(
 
     def kube_cluster(**words: Any) -> LocalCluster:
         told.update(words)
-        return LocalCluster(
-            n_workers=1, processes=False, host="127.0.0.1", dashboard_address=None
-        )
+        return LocalCluster(n_workers=1, processes=False, dashboard_address=None)
 
     operator = types.ModuleType("dask_kubernetes.operator")
     operator.KubeCluster = kube_cluster  # type: ignore[attr-defined]

@@ -1,0 +1,246 @@
+"""Steps that another notebook or program does: taken by a lease, kept by a heartbeat.
+
+    from theatrum.catalog.flows.external import serve
+
+    def draw(work):
+        return {"line": trace(work.inputs["image"])}
+
+    serve(catalog.backend, "draw-axon", draw)
+
+A step that waits is taken by one server at a time. The lease runs out unless its holder
+renews it, so that the work of a notebook that was closed goes to another one. Results
+come back through the same book as any other run's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import select
+
+from theatrum.catalog.engine.harvest import harvest
+from theatrum.catalog.engine.ledger import Ledger, Wanted
+from theatrum.catalog.engine.work import Done, Ref, environment_hash, failure_of, opened
+from theatrum.catalog.errors import CatalogError
+from theatrum.catalog.flows.standing import external
+from theatrum.catalog.record import recording
+from theatrum.catalog.tables import Image, Project, Run, RunInput, now
+from theatrum.node import Array, Outputs, Port
+
+if TYPE_CHECKING:
+    from theatrum.catalog.local import LocalBackend
+
+LEASE_S = 30.0
+
+
+class LeaseLost(CatalogError):
+    """Somebody else took the work over, or it is not wanted any more."""
+
+
+@dataclass
+class Lease:
+    """One step that this server does now."""
+
+    backend: LocalBackend
+    run_id: str
+    holder: str
+    batch_id: str
+    project_id: int
+    item: str
+    step: str
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    refs: Mapping[str, Ref] = field(default_factory=dict)
+    gives: Mapping[str, str] = field(default_factory=dict)
+
+    def renew(self, seconds: float = LEASE_S) -> None:
+        """Keep it for so many more seconds; raises LeaseLost."""
+        with recording(self.backend.database, self.backend.user) as book:
+            row = book.session.get(Run, self.run_id)
+            if row is None or not self._mine(row):
+                raise LeaseLost("this work is another one's now, or was cancelled")
+            until = time.time() + seconds
+            book.change(row, metrics={**row.metrics, "lease_until": until})
+
+    def finish(self, **outputs: Any) -> None:
+        """Hand results in, by the names of the step's ports; raises LeaseLost."""
+        self.renew()
+        missing = sorted(set(self.gives) - set(outputs))
+        if missing:
+            raise CatalogError(f"the step gives {missing[0]!r} as well: hand it in")
+        ledger = Ledger(self.backend, self.batch_id, self.project_id)
+        staging = ledger.folder / "staging" / f"{self.run_id}-external"
+        ports = {
+            name: Port(name, _kind(outputs[name]), isinstance(outputs[name], tuple))
+            for name in outputs
+        }
+        kept = harvest(Outputs(ports, outputs), staging)
+        self._end(ledger, Done(self.run_id, "succeeded", kept))
+
+    def fail(self, error: BaseException) -> None:
+        """Tell that the step gave nothing, and why."""
+        ledger = Ledger(self.backend, self.batch_id, self.project_id)
+        self._end(ledger, Done(self.run_id, "failed", failure=failure_of(error)))
+
+    def _end(self, ledger: Ledger, done: Done) -> None:
+        wanted = Wanted(
+            self.item,
+            external,
+            {},
+            dict(self.refs),
+            node_key=self.step,
+            run_id=self.run_id,
+        )
+        told = Done(
+            done.run_id,
+            done.state,
+            done.outputs,
+            done.failure,
+            time.time(),
+            time.time(),
+            self.holder,
+            environment_hash(),
+        )
+        ledger.finish([(wanted, told)])
+
+    def _mine(self, row: Run) -> bool:
+        return row.state == "waiting" and row.metrics.get("holder") == self.holder
+
+
+def lease(
+    backend: LocalBackend, served: str, holder: str, seconds: float = LEASE_S
+) -> Lease | None:
+    """Take the oldest step that waits under a name; None where none does."""
+    with recording(backend.database, backend.user) as book:
+        rows = book.session.scalars(
+            select(Run)
+            .where(Run.state == "waiting", Run.engine_key == f"external:{served}")
+            .order_by(Run.created_at, Run.id)
+            .limit(200)
+        )
+        for row in rows:
+            if float(row.metrics.get("lease_until") or 0) > time.time():
+                continue
+            project = book.session.get(Project, row.project_id)
+            if backend.projects is not None and (
+                project is None or project.name not in backend.projects
+            ):
+                continue
+            until = time.time() + seconds
+            told = {**row.metrics, "holder": holder, "lease_until": until}
+            book.change(row, metrics=told, started_at=row.started_at or now())
+            refs = _refs(book.session, row)
+            return Lease(
+                backend,
+                row.id,
+                holder,
+                row.batch_id or "",
+                row.project_id,
+                row.item_key,
+                row.node_key,
+                {name: opened(Port(name, "array"), ref) for name, ref in refs.items()},
+                refs,
+                dict(row.metrics.get("gives", {})),
+            )
+    return None
+
+
+@contextlib.contextmanager
+def kept(work: Lease, seconds: float = LEASE_S) -> Iterator[threading.Event]:
+    """Renew a lease while its work goes on; the event tells that it was lost."""
+    lost, done = threading.Event(), threading.Event()
+
+    def beat() -> None:
+        while not done.wait(seconds / 3):
+            try:
+                work.renew(seconds)
+            except LeaseLost:
+                lost.set()
+                return
+
+    heart = threading.Thread(target=beat, name="theatrum-lease", daemon=True)
+    heart.start()
+    try:
+        yield lost
+    finally:
+        done.set()
+        heart.join(seconds)
+
+
+def serve(
+    backend: LocalBackend,
+    served: str,
+    do: Callable[[Lease], Mapping[str, Any]],
+    *,
+    holder: str = "",
+    seconds: float = LEASE_S,
+    stop: threading.Event | None = None,
+    every_s: float = 1.0,
+) -> int:
+    """Do the steps that wait under a name, until stopped; returns how many were done.
+
+    Without `stop` it returns as soon as none waits. What `do` raises fails that item
+    only.
+    """
+    import os
+    import socket
+
+    name = holder or f"{socket.gethostname()}:{os.getpid()}:{threading.get_ident()}"
+    done = 0
+    while stop is None or not stop.is_set():
+        work = lease(backend, served, name, seconds)
+        if work is None:
+            if stop is None:
+                return done
+            stop.wait(every_s)
+            continue
+        with kept(work, seconds) as lost:
+            try:
+                outputs = do(work)
+                if not lost.is_set():
+                    work.finish(**outputs)
+                    done += 1
+            except LeaseLost:
+                continue
+            except Exception as error:  # the boundary to whatever serves a step
+                work.fail(error)
+    return done
+
+
+def _refs(session: Any, row: Run) -> dict[str, Ref]:
+    from theatrum.catalog.engine.keys import ref_of_image
+
+    found = {}
+    for one in session.scalars(select(RunInput).where(RunInput.run_id == row.id)):
+        if one.object_kind == "image":
+            image = session.get(Image, one.object_id)
+            names = ("id", "path", "scene", "checksum", "name")
+            found[one.port] = ref_of_image(
+                {name: getattr(image, name) for name in names}
+            )
+    return found
+
+
+def _kind(value: Any) -> Any:
+    from theatrum.node import File, Line, Polygon, Table
+
+    one = value[0] if isinstance(value, tuple) and value else value
+    if isinstance(one, bool):
+        return "flag"
+    if isinstance(one, int | float):
+        return "number"
+    for kind, form in (
+        ("text", str),
+        ("file", File),
+        ("line", Line),
+        ("polygon", Polygon),
+        ("table", Table),
+        ("array", Array),
+    ):
+        if isinstance(one, form):
+            return kind
+    raise CatalogError(f"{type(one).__name__} is nothing that a step gives")
