@@ -8,6 +8,7 @@ user may see and do the service decides by the token; nothing is asked twice.
 from __future__ import annotations
 
 import tempfile
+import time
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -31,9 +32,10 @@ from theatrum.catalog.errors import (
     NotOpened,
 )
 from theatrum.catalog.query.facets import Facet
-from theatrum.catalog.query.fields import column_name, table_of, way
+from theatrum.catalog.query.fields import table_of
 from theatrum.catalog.query.spec import Q, Spec
-from theatrum.catalog.tables import Base
+from theatrum.catalog.query.sql import Compiler
+from theatrum.catalog.query.tables import type_at
 from theatrum.catalog.tables.base import Moment
 
 if TYPE_CHECKING:
@@ -41,6 +43,9 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 60.0
 """For one answer; a facet over millions of rows takes seconds."""
+
+LONGEST_PAUSE_S = 30.0
+"""That one waits when one asked too often; a larger one is told as an error."""
 
 BY_STATUS: dict[int, type[CatalogError]] = {
     400: BadQuery,
@@ -76,10 +81,9 @@ class RemoteBackend:
 
     def each(self, spec: Spec) -> Iterator[RowData]:
         """See `Backend`; asked in parts: the service gives so many at once."""
-        moments = _moments(spec)
         while spec.limit is None or spec.limit > 0:
             part = self._search(spec, rows=True)["rows"]
-            yield from (_read(row, moments) for row in part)
+            yield from (_read(row, spec) for row in part)
             if len(part) < MOST_ROWS:
                 return
             left = None if spec.limit is None else spec.limit - len(part)
@@ -109,6 +113,8 @@ class RemoteBackend:
         return str(self._search(spec, sql=True)["sql"])
 
     def _search(self, spec: Spec, **wanted: Any) -> Any:
+        # What is misspelt is told here, with the names that are near.
+        Compiler("sqlite").rows(spec)
         said = {"query": spec.to_json(), **wanted}
         try:
             return self._json("POST", "search", json=said)
@@ -120,12 +126,12 @@ class RemoteBackend:
     def create(self, resource: str, values: Mapping[str, Any]) -> RowData:
         """See `Backend`."""
         row = self._json("POST", _address(resource), json=dict(values))
-        return _read(row, _moments(Spec(resource)))
+        return _read(row, Spec(resource))
 
     def change(self, resource: str, key: str, values: Mapping[str, Any]) -> RowData:
         """See `Backend`."""
         row = self._json("PATCH", _address(resource, key), json=dict(values))
-        return _read(row, _moments(Spec(resource)))
+        return _read(row, Spec(resource))
 
     def remove(self, resource: str, key: str) -> None:
         """See `Backend`."""
@@ -177,7 +183,7 @@ class RemoteBackend:
                     data=said,
                     files={"array": ("image.ome.zarr.zip", file, "application/zip")},
                 )
-        return _read(row, _moments(Spec("images")))
+        return _read(row, Spec("images"))
 
     def planes(self, image: RowData) -> Path | None:  # noqa: ARG002
         """See `Backend`: none, so that planes are computed from the sizes."""
@@ -209,6 +215,10 @@ class RemoteBackend:
                 trust_env=False, timeout=TIMEOUT_S, headers=self._headers
             ) as client:
                 answer = client.request(method, f"{self._api}/{route}", **more)
+                # Nothing was done yet: whoever asks too often is told when to go on.
+                while answer.status_code == httpx.codes.TOO_MANY_REQUESTS:
+                    time.sleep(_pause_s(answer))
+                    answer = client.request(method, f"{self._api}/{route}", **more)
         except httpx.HTTPError as err:
             raise NotConnected(
                 f"The catalogue did not answer ({type(err).__name__}): try again, and "
@@ -217,6 +227,17 @@ class RemoteBackend:
         if answer.is_success:
             return answer
         raise _refusal(answer)
+
+
+def _pause_s(answer: httpx.Response) -> float:
+    """How long the service asks one to wait; NotConnected where that is too long."""
+    said = answer.headers.get("Retry-After", "1")
+    pause_s = float(said) if said.replace(".", "", 1).isdigit() else 1.0
+    if pause_s > LONGEST_PAUSE_S:
+        raise NotConnected(
+            f"The catalogue asks to wait {pause_s:.0f} s: ask less often."
+        )
+    return max(pause_s, 0.05)
 
 
 def _refusal(answer: httpx.Response) -> CatalogError:
@@ -233,33 +254,27 @@ def _address(resource: str, key: str = "") -> str:
     return f"{resource}/{quote(key, safe='')}" if key else resource
 
 
-def _moments(spec: Spec) -> frozenset[str]:
-    """The names of what a question finds that are moments."""
+def _read(row: Mapping[str, Any], spec: Spec) -> RowData:
+    """A row as a database gives it: all of its columns, moments with their zone.
+
+    What the service keeps to itself (where a file lies) is None, and what it adds for
+    those who have no library is left out.
+    """
     root = table_of(spec.of)
     if not spec.values:
-        return frozenset(
-            column.name for column in root.columns if isinstance(column.type, Moment)
-        )
-    return frozenset(path for path in spec.values if _is_moment(root.name, path))
-
-
-def _is_moment(table: str, path: str) -> bool:
-    first, _, rest = path.partition("__")
-    over = way(table, first)
-    if over is not None:
-        return bool(rest) and _is_moment(over.target, rest)
-    name = column_name(table, first)
-    column = Base.metadata.tables[table].c.get(name or "")
-    return column is not None and isinstance(column.type, Moment)
-
-
-def _read(row: Mapping[str, Any], moments: frozenset[str]) -> RowData:
+        return {
+            column.name: _moment(row.get(column.name), column.type)
+            for column in root.columns
+        }
     return {
-        name: datetime.fromisoformat(value)
-        if name in moments and isinstance(value, str)
-        else value
-        for name, value in row.items()
+        path: _moment(row.get(path), type_at(root.name, path)) for path in spec.values
     }
+
+
+def _moment(value: Any, type_: object) -> Any:
+    if isinstance(type_, Moment) and isinstance(value, str):
+        return datetime.fromisoformat(value)
+    return value
 
 
 def _dumped(kept: Mapping[str, Any]) -> str:

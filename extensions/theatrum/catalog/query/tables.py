@@ -63,16 +63,16 @@ def _types(spec: Spec) -> dict[str, TypeEngine[Any]]:
     root = table_of(spec.of)
     if not spec.values:
         return {column.name: column.type for column in root.columns}
-    return {path: _type_at(root.name, path) for path in spec.values}
+    return {path: type_at(root.name, path) for path in spec.values}
 
 
-def _type_at(table: str, path: str) -> TypeEngine[Any]:
+def type_at(table: str, path: str) -> TypeEngine[Any]:
     """The type of the column at the end of a path."""
     steps = path.split("__")
     over = way(table, steps[0])
     if over is not None:
         rest = "__".join(steps[1:]) or over.default or "id"
-        return _type_at(over.target, rest)
+        return type_at(over.target, rest)
     name = column_name(table, steps[0])
     if name is None:
         raise BadQuery(f"there is no field {path}")
