@@ -7,6 +7,7 @@ here: `WrongState` says what the state is.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Sequence
 from typing import Any, Literal
 
