@@ -1,0 +1,1 @@
+"""What leaves a catalogue and comes back: bundles, BIDS, slices, streamed archives."""
