@@ -108,6 +108,11 @@ class Batch:
 
     def retry(self, engine: Engine | str | None = None) -> Batch:
         """Do once more what failed, was cancelled or skipped."""
+        self.again()
+        return self.start(engine)
+
+    def again(self) -> None:
+        """Want once more what failed, was cancelled or skipped; `resume` does it."""
         self._ledger.cancel_file.unlink(missing_ok=True)
         with recording(
             self._backend.database,
@@ -122,7 +127,6 @@ class Batch:
             ).all()
             for row in rows:
                 book.change(row, state="queued", error=None, ended_at=None)
-        return self.start(engine)
 
     def cancel(self) -> None:
         """Stop it: running nodes are told, stuck ones of their own process killed."""

@@ -77,6 +77,10 @@ def ref_of_image(row: Mapping[str, Any]) -> Ref:
         int(row.get("scene") or 0),
         f"{checksum}:{row.get('scene') or 0}",
         str(row.get("name") or ""),
+        attrs={
+            **(row.get("attrs") or {}),
+            **({"plane": row["plane"]} if row.get("plane") else {}),
+        },
     )
 
 

@@ -540,7 +540,7 @@ def _source(session: Any, row: RunOutput) -> Source | None:
         image = session.get(Image, row.object_id)
         columns = {
             name: getattr(image, name)
-            for name in ("id", "path", "scene", "checksum", "name")
+            for name in ("id", "path", "scene", "checksum", "name", "attrs", "plane")
         }
         return keys.ref_of_image(columns)
     if row.object_kind == "asset":

@@ -65,6 +65,8 @@ class Ref:
     checksum: str = ""
     name: str = ""
     media_type: str = ""
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+    """What earlier nodes said of the array, which its file has no place for."""
 
 
 @dataclass(frozen=True)
@@ -253,6 +255,7 @@ def opened(port: Port, source: Source) -> Any:
     array = open_array(source.path, source.scene).rename(source.name or None)
     if source.id:
         array = array.assign_attrs(id=source.id)
+    array = array.assign_attrs({**source.attrs, **array.attrs})
     return _volume(array) if port.kind == "volume" else array
 
 

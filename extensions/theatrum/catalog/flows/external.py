@@ -218,7 +218,7 @@ def _refs(session: Any, row: Run) -> dict[str, Ref]:
     for one in session.scalars(select(RunInput).where(RunInput.run_id == row.id)):
         if one.object_kind == "image":
             image = session.get(Image, one.object_id)
-            names = ("id", "path", "scene", "checksum", "name")
+            names = ("id", "path", "scene", "checksum", "name", "attrs", "plane")
             found[one.port] = ref_of_image(
                 {name: getattr(image, name) for name in names}
             )

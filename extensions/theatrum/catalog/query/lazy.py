@@ -10,7 +10,7 @@ query shows its SQL; in a notebook, a table.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     import pandas
     import pyarrow
     import xarray
+
+    from theatrum.catalog.engine.batch import Batch
+    from theatrum.catalog.flows.graph import Flow
 
 Handle = TypeVar("Handle")
 Make = Callable[[Backend, RowData], Handle]
@@ -214,6 +217,31 @@ class Query(Generic[Handle]):
         from theatrum.catalog.query import tables
 
         return tables.bag(self, npartitions)
+
+    # Working on them
+
+    # Any: a node's parameters, and values of its other inputs
+    def map(self, node: Any, **given: Any) -> Batch:
+        """Run a node on every image that is found; each result is kept with its run.
+
+        `given`: the node's parameters and its other inputs by name; `engine` (an
+        address such as "local" or "tcp://host:8786", or an `Engine`); `project` for
+        the results; `by`, a column, for nodes that take several images; `on_error`
+        (continue, stop, threshold), `retries`, `isolate`, `timeout_s`, `refresh`.
+        """
+        from theatrum.catalog.engine.batch import map_query
+
+        return map_query(self, node, **given)
+
+    # Any: placeholders and inputs of the flow
+    def apply(self, flow: Flow | Mapping[str, Any], **given: Any) -> Batch:
+        """Run a flow on every image that is found; see `theatrum.catalog.flows`.
+
+        `given`: the flow's placeholders, and what `map` takes.
+        """
+        from theatrum.catalog.flows.running import run_flow
+
+        return run_flow(self, flow, **given)
 
     def _fetched(self) -> list[RowData]:
         plain: Query[RowData] = Query(self._backend, self.spec, _as_it_is)

@@ -93,7 +93,8 @@ def clip_percentile(
     if top <= bottom:
         return _flat(image)
     out = _scaled(image, bottom, top - bottom).clip(0, 1)
-    clipped = float(((values < bottom) | (values > top)).mean() * 100)
+    # Of what was counted: air is below any body's range, and nothing is lost there.
+    clipped = float(((counted < bottom) | (counted > top)).mean() * 100)
     return out.assign_attrs(
         image.attrs, units="", range=[bottom, top], clipped_percent=clipped
     )

@@ -32,8 +32,9 @@ def normalise(
     """
     if image.attrs.get("modality") == "CT":
         shown = window(image, centre=ct_centre, width=ct_width)
-        outside = (shown == 0) | (shown == 1)
-        return shown.assign_attrs(clipped_percent=float(outside.mean()) * 100)
+        body = float((shown > 0).sum())
+        over = float((shown == 1).sum())
+        return shown.assign_attrs(clipped_percent=100 * over / body if body else 0.0)
     return clip_percentile(image, low=low, high=high)
 
 
