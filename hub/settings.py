@@ -108,9 +108,18 @@ class Settings(BaseSettings):
     the next ones for further workers; 0 for none."""
 
     database_url: str = ""
-    """Where the IA-API service and the DICOM client keep their jobs: empty for SQLite
-    in the home folder, `postgresql+psycopg://USER@HOST/NAME` for workers on several
-    machines."""
+    """Where the catalogue, the IA-API service and the DICOM client keep what they know:
+    empty for SQLite in the home folder, `postgresql+psycopg://USER@HOST/NAME` for
+    workers on several machines."""
+
+    catalog_engine: str = "local"
+    """Where batches that are ordered from the catalogue's pages and interface are done:
+    `local`, or the address of a cluster such as `tcp://scheduler:8786`
+    (docs/catalog_flows.md). A cluster does more at once; it must see the same files."""
+
+    catalog_engine_workers: int = Field(0, ge=0, le=1024)
+    """Worker processes of a cluster that is made for a batch; 0 for one a core. More
+    finish earlier and leave less of the machine to the people on it."""
 
     # Any: a table of its own, which the service checks (services/ia_api/settings.py).
     ia_api: dict[str, Any] = {}

@@ -187,7 +187,20 @@ def services(here: Installation) -> list[Record]:
     graders = [_grader(here, course) for course in here.courses]
     ia_api = _ia_api(here, own) if here.serves_ia_api else []
     dicom = _dicom_client(here, own) if here.serves_dicom_client else []
-    return [tiles, catalog, courses, voila, *graders, *ia_api, *dicom, culler]
+    batches = _workers(
+        here, "catalog", [sys.executable, "-m", "services.catalog", "worker"], own, 1
+    )
+    return [
+        tiles,
+        catalog,
+        *batches,
+        courses,
+        voila,
+        *graders,
+        *ia_api,
+        *dicom,
+        culler,
+    ]
 
 
 def _ia_api(here: Installation, own: dict[str, str]) -> list[Record]:

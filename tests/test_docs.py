@@ -20,6 +20,7 @@ from services.catalog.api import (
     resources,
     rows,
     search,
+    work,
 )
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -44,7 +45,7 @@ def test_every_command_is_documented() -> None:
 
 def test_every_route_of_the_catalogue_is_documented() -> None:
     text = (DOCS / "catalog_api.md").read_text()
-    for module in (images, live, me, pixels, projects, search):
+    for module in (images, live, me, pixels, projects, search, work):
         for route in module.router.routes:
             assert f"{route.path}`" in text  # type: ignore[attr-defined]
     assert rows.router().routes

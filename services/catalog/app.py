@@ -16,12 +16,14 @@ from services.catalog import inbox, store
 from services.catalog.api import (
     documents,
     images,
+    keeping,
     live,
     me,
     pixels,
     projects,
     rows,
     search,
+    work,
 )
 from services.catalog.api.here import Service
 from services.catalog.errors import STATUS, TooManyRequestsError
@@ -66,11 +68,13 @@ def make_app(settings: Settings, tile_key: str) -> FastAPI:
     api = APIRouter(prefix=service.api)
     for router in (
         images.router,
+        keeping.router,
         pixels.router,
         projects.router,
         search.router,
         me.router,
         live.router,
+        work.router,
         rows.router(),
     ):
         api.include_router(router)

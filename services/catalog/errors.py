@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from theatrum.catalog import errors
+from theatrum.catalog.engine.errors import BadBatch
 from theatrum.catalog.errors import CatalogError
+from theatrum.node import NodeError
 
 from hub.signin import HubUnreachableError, NotSignedInError
 
@@ -54,6 +56,8 @@ STATUS: dict[type[Exception], tuple[int, str]] = {
     errors.NotAllowed: (403, "Ask a maintainer of the project for a higher role."),
     errors.BadQuery: (422, "Change the question as the detail says."),
     errors.BadRecord: (422, "Change what you send as the detail says."),
+    BadBatch: (409, "Look at the batch, and do as the detail says."),
+    NodeError: (422, "Change the parameters as the detail says."),
     errors.BadArray: (422, "Ask for another part, as the detail says."),
     errors.SeveralFound: (409, "Narrow the question."),
     errors.Gone: (410, "Tell whoever keeps the images that this file is gone."),

@@ -59,7 +59,14 @@ def test_a_killed_hub_finds_everything_as_it_was(tmp_path: Path) -> None:
         ) as researcher:
             kept = researcher.get("user/researcher/api/contents/kept.txt")
         assert kept.json()["content"] == "kept"
-        expected = ["catalog", "courses", "idle-culler", "tiles", "voila"]
+        expected = [
+            "catalog",
+            "catalog-worker-1",
+            "courses",
+            "idle-culler",
+            "tiles",
+            "voila",
+        ]
         assert _service_names(home) == expected, "a service was left, or is missing"
     finally:
         second.stop()

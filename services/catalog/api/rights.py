@@ -73,6 +73,23 @@ class Right:
             allowed.append(Project.visibility.in_(OPEN))
         return frozenset(session.scalars(select(Project.name).where(or_(*allowed))))
 
+    def check(self, service: Service, project_id: int) -> None:
+        """Go on only where the asker may do it in a project that they see.
+
+        Raises
+        ------
+        NotAllowed
+            Where their role does not reach so far.
+        """
+        with service.database.reading() as session:
+            name = session.scalar(select(Project.name).where(Project.id == project_id))
+            if name in self.projects(session):
+                return
+        raise NotAllowed(
+            f"your role in this project does not carry {self.scope!r}: ask one of its "
+            "maintainers for a higher one"
+        )
+
     def backend(self, service: Service) -> OverTheWire:
         """The catalogue as the asker may use it for what the route does."""
         with service.database.reading() as session:

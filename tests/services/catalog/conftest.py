@@ -19,6 +19,7 @@ PEOPLE = {
     "dan": ["readers"],
     "flood": [],
     "pix": [],
+    "wes": [],
 }
 
 

@@ -1,0 +1,442 @@
+"""Analyses over HTTP: what can be run, flows, batches, and what became of the runs.
+
+A batch that is ordered here is written down with its items and done by the catalogue's
+worker (`services/catalog/worker.py`), which goes on with it after whatever stopped it.
+Only nodes that ship can be named: code of one's own runs in one's own notebook.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Path, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy import select
+from theatrum.catalog.engine.batch import map_query, open_batch
+from theatrum.catalog.engine.ledger import FINAL
+from theatrum.catalog.errors import BadQuery, NotFound, near
+from theatrum.catalog.flows.graph import BadFlow, Flow
+from theatrum.catalog.flows.running import answer, reviews, run_flow, save_flow
+from theatrum.catalog.flows.validation import malformed, problems
+from theatrum.catalog.local import LocalBackend
+from theatrum.catalog.query.lazy import Query as CatalogQuery
+from theatrum.catalog.query.spec import Q, Spec, spec_from_json
+from theatrum.catalog.record import recording
+from theatrum.catalog.rows import maker
+from theatrum.catalog.tables import Batch as BatchRow
+from theatrum.catalog.tables import Run, RunEvent
+from theatrum.nodes.catalog import NODES, all_nodes
+
+from services.catalog.api.here import Here, Service
+from services.catalog.api.rights import Annotating, Cancelling, Reading, Right, Running
+from services.catalog.api.tagged import tagged
+from services.catalog.errors import ConflictError
+
+router = APIRouter(tags=["work"])
+Key = Annotated[str, Path(max_length=64)]
+
+NOT_HERE = frozenset({"run_notebook", "run_container"})
+"""Nodes that run code which somebody brings: not under the service's account."""
+OFFERED = tuple(name for name in NODES if name not in NOT_HERE)
+BY_SERVICE = "service"
+"""In a batch's `engine`: the catalogue's worker does it, not somebody's notebook."""
+MOST_ITEMS = 100_000
+
+
+class Order(BaseModel):
+    """What both kinds of orders say."""
+
+    model_config = ConfigDict(extra="forbid")
+    # Any: the query language's JSON, and a node's own parameters
+    query: dict[str, Any] = Field(
+        description='What it is done on: {"of": "images", "where": [...]}'
+    )
+    project: str | None = Field(None, max_length=64, description="Where results go")
+    name: str = Field("", max_length=255)
+    params: dict[str, Any] = {}
+    by: str | None = Field(
+        None, max_length=200, description="Images of equal value are one item"
+    )
+    on_error: str = Field("continue", pattern="^(continue|stop|threshold)$")
+    retries: int = Field(2, ge=0, le=10)
+    refresh: bool = Field(False, description="Do all anew, whatever was done before")
+
+
+class NodeOrder(Order):
+    """A node over a query."""
+
+    node: str = Field(max_length=200, description="A name of the palette")
+
+
+class FlowOrder(Order):
+    """A flow over a query."""
+
+
+class NewFlow(BaseModel):
+    """A flow to keep."""
+
+    model_config = ConfigDict(extra="forbid")
+    project: str = Field(max_length=64)
+    # Any: see docs/catalog_flows.md
+    graph: dict[str, Any]
+
+
+class Answer(BaseModel):
+    """A person's answer to a review."""
+
+    model_config = ConfigDict(extra="forbid")
+    approve: bool
+    comment: str = Field("", max_length=10_000)
+
+
+@router.get("/palette")
+def get_palette(
+    request: Request,
+    right: Reading,  # noqa: ARG001 - asked for its right alone
+) -> Response:
+    """The nodes that can be run here, with their ports and the form of parameters."""
+    known = all_nodes()
+    said = [
+        {
+            "name": name,
+            "title": known[name].title,
+            "version": known[name].version,
+            "description": inspect.cleandoc(known[name].__doc__ or ""),
+            "inputs": {
+                port: {"kind": one.kind, "many": one.many}
+                for port, one in known[name].inputs.items()
+            },
+            "outputs": {
+                port: {"kind": one.kind} for port, one in known[name].outputs.items()
+            },
+            "parameters": known[name].parameters,
+        }
+        for name in OFFERED
+    ]
+    return tagged(request, {"items": said, "next": None})
+
+
+@router.post("/flows", status_code=201)
+def keep_flow(
+    request: Request, service: Here, right: Running, body: NewFlow
+) -> Response:
+    """Keep a flow under its name and version; what is wrong with it is told whole."""
+    backend = local(service, right)
+    flow = checked(body.graph)
+    key = save_flow(backend, flow, project=body.project)
+    row = right.backend(service).rows(Spec("flows", (Q(id=key),)))[0]
+    return tagged(request, row, status=201)
+
+
+@router.post("/flows/check")
+def check_flow(
+    request: Request,
+    right: Running,  # noqa: ARG001 - asked for its right alone
+    body: Annotated[dict[str, Any], Body()],
+) -> Response:
+    """Every problem of a flow, each as a sentence; none of one that can run."""
+    return tagged(request, {"problems": wrong(body)})
+
+
+@router.post("/flows/{key}/run", status_code=202)
+def order_flow(
+    request: Request, service: Here, right: Running, key: Key, body: FlowOrder
+) -> Response:
+    """Do a flow on all that a query finds."""
+    rows = right.backend(service).rows(Spec("flows", (Q(id=key),)))
+    if not rows:
+        raise NotFound("there is no such flow that you may see")
+    flow = checked(rows[0]["graph"])
+    query = asked(local(service, right), body)
+    batch = run_flow(
+        query,
+        flow,
+        engine="sync",
+        by=body.by,
+        project=body.project,
+        name=body.name,
+        start=False,
+        on_error=body.on_error,
+        retries=body.retries,
+        refresh=body.refresh,
+        **body.params,
+    )
+    return ordered(request, service, right, batch.id, flow_id=key)
+
+
+@router.post("/batches", status_code=202)
+def order_batch(
+    request: Request, service: Here, right: Running, body: NodeOrder
+) -> Response:
+    """Do a node on all that a query finds."""
+    if body.node not in OFFERED:
+        raise NotFound(f"no node here is called {body.node}.{near(body.node, OFFERED)}")
+    query = asked(local(service, right), body)
+    node = all_nodes()[body.node]
+    node.checked_parameters(
+        {name: value for name, value in body.params.items() if name not in node.inputs}
+    )
+    batch = map_query(
+        query,
+        node,
+        engine="sync",
+        by=body.by,
+        project=body.project,
+        name=body.name,
+        start=False,
+        on_error=body.on_error,
+        retries=body.retries,
+        refresh=body.refresh,
+        **body.params,
+    )
+    return ordered(request, service, right, batch.id)
+
+
+@router.post("/batches/{key}/cancel", status_code=202)
+def cancel_batch(
+    request: Request, service: Here, right: Cancelling, key: Key
+) -> Response:
+    """Stop a batch: running nodes are told; what ended stays."""
+    batch = open_batch(local(service, right), found(service, right, key)["id"])
+    batch.cancel()
+    return tagged(request, found(service, right, key), status=202)
+
+
+@router.post("/batches/{key}/retry", status_code=202)
+def retry_batch(request: Request, service: Here, right: Running, key: Key) -> Response:
+    """Do once more what failed, was cancelled or skipped."""
+    row = found(service, right, key)
+    if row["engine"].get("by") != BY_SERVICE:
+        raise ConflictError("this batch is done by a notebook: retry it there")
+    backend = local(service, right)
+    batch = open_batch(backend, row["id"])
+    batch.again()
+    with recording(service.database, right.person.name) as book:
+        book.change(book.get(BatchRow, row["id"]), state="queued", ended_at=None)
+    return tagged(request, found(service, right, key), status=202)
+
+
+@router.get("/batches/{key}/matrix")
+def get_matrix(
+    request: Request,
+    service: Here,
+    right: Reading,
+    key: Key,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 200,
+    after: Annotated[str, Query(max_length=128)] = "",
+) -> Response:
+    """Of each item the state of each step: done, failed, or not there yet."""
+    row = found(service, right, key)
+    return tagged(request, matrix(service, row["id"], limit, after))
+
+
+@router.get("/batches/{key}/reviews")
+def get_reviews(request: Request, service: Here, right: Reading, key: Key) -> Response:
+    """What of a batch waits for a person."""
+    row = found(service, right, key)
+    waiting = reviews(local(service, right), row["id"])
+    return tagged(request, {"items": waiting, "next": None})
+
+
+@router.get("/runs/{key}/events")
+def get_run_events(
+    request: Request,
+    service: Here,
+    right: Reading,
+    key: Key,
+    after: Annotated[int, Query(ge=-1, description="Events after this one")] = -1,
+) -> Response:
+    """What happened during a run, in order; `GET /events` tells when there is more."""
+    run = one_run(service, right, key)
+    query = select(RunEvent).where(RunEvent.run_id == run["id"], RunEvent.seq > after)
+    with service.database.reading() as session:
+        rows = [
+            {
+                "seq": row.seq,
+                "at": row.at,
+                "kind": row.kind,
+                "level": row.level,
+                "percent": row.percent,
+                "message": row.message,
+                "data": row.data,
+            }
+            for row in session.scalars(query.order_by(RunEvent.seq).limit(1000))
+        ]
+    return tagged(request, {"state": run["state"], "items": rows, "next": None})
+
+
+@router.get("/runs/{key}/reproduce")
+def reproduce_run(
+    request: Request, service: Here, right: Reading, key: Key
+) -> Response:
+    """The node, its version, parameters and inputs, and Python that does it again."""
+    backend = right.backend(service)
+    run = one_run(service, right, key)
+    node = next(iter(backend.rows(Spec("nodes", (Q(id=run["node_def_id"]),)))), None)
+    inputs = backend.rows(Spec("run_inputs", (Q(run_id=run["id"]),)))
+    name = node["name"] if node else run["node_key"]
+    images = [one["object_id"] for one in inputs if one["object_kind"] == "image"]
+    words = ", ".join(f"{key}={value!r}" for key, value in run["params"].items())
+    python = (
+        "from theatrum import catalog\nfrom theatrum.nodes import catalog as nodes\n\n"
+        f"image = catalog.images[{images[0]!r}]\n"
+        f"nodes.{name.replace('-', '_')}(image.array{', ' if words else ''}{words})"
+        if images and node and node["kind"] == "python"
+        else ""
+    )
+    return tagged(
+        request,
+        {
+            "node": node,
+            "params": run["params"],
+            "inputs": inputs,
+            "code_version": run["code_version"],
+            "env_hash": run["env_hash"],
+            "requested_by": run["requested_by"],
+            "python": python,
+        },
+    )
+
+
+@router.post("/runs/{key}/review")
+def review_run(
+    request: Request, service: Here, right: Annotating, key: Key, body: Answer
+) -> Response:
+    """Let an item pass, or not; its batch goes on with those that passed."""
+    run = one_run(service, right, key)
+    backend = local(service, right)
+    answer(backend, run["id"], approve=body.approve, comment=body.comment)
+    with recording(service.database, right.person.name) as book:
+        batch = book.session.get(BatchRow, run["batch_id"] or "")
+        if batch is not None and batch.engine.get("by") == BY_SERVICE:
+            book.change(batch, state="queued")
+    return tagged(request, one_run(service, right, key))
+
+
+def local(service: Service, right: Right) -> LocalBackend:
+    """The catalogue as the asker may use it, for work inside the service."""
+    seen = right.backend(service)
+    return LocalBackend(
+        database=seen.database,
+        files=seen.files,
+        user=seen.user,
+        projects=seen.projects,
+        writable=seen.writable,
+        on_behalf_of="catalog",
+    )
+
+
+def asked(backend: LocalBackend, body: Order) -> CatalogQuery[Any]:
+    """The query that an order names; raises BadQuery where it finds too much."""
+    spec = spec_from_json(body.query)
+    if spec.of != "images":
+        raise BadQuery("work is done on images: ask for these")
+    query = CatalogQuery(backend, spec, maker("images"))
+    count = query.count()
+    if not 0 < count <= MOST_ITEMS:
+        raise BadQuery(
+            f"the query finds {count} images: a batch takes 1 to {MOST_ITEMS:,}"
+        )
+    return query
+
+
+# Any: a flow's JSON
+def wrong(graph: Mapping[str, Any]) -> list[str]:
+    """Every problem of a flow for this service."""
+    told = malformed(graph)
+    if told:
+        return told
+    flow = Flow.from_json(graph)
+    offered = {f"theatrum.nodes.catalog.{name}" for name in OFFERED}
+    foreign = [
+        f"the step {step.key!r}: {step.node} is no node of the palette"
+        for step in flow.steps
+        if step.kind == "node" and not _is_offered(step.address, offered)
+    ]
+    # What is not ours is not even looked for: to import it is to run it.
+    return foreign or problems(flow)
+
+
+def _is_offered(address: str, offered: set[str]) -> bool:
+    module, _, name = address.partition(":")
+    return module.startswith("theatrum.nodes.catalog") and (
+        name.replace("-", "_") in OFFERED or f"{module}.{name}" in offered
+    )
+
+
+def checked(graph: Mapping[str, Any]) -> Flow:
+    """A flow that can run here; raises BadFlow with all of its problems."""
+    told = wrong(graph)
+    if told:
+        raise BadFlow(told)
+    return Flow.from_json(graph)
+
+
+def ordered(
+    request: Request,
+    service: Service,
+    right: Right,
+    batch_id: str,
+    *,
+    flow_id: str | None = None,
+) -> Response:
+    """Hand a batch that was written down to the worker."""
+    with recording(service.database, right.person.name) as book:
+        row = book.get(BatchRow, batch_id)
+        book.change(row, flow_id=flow_id, engine={**row.engine, "by": BY_SERVICE})
+    answered = tagged(request, found(service, right, batch_id), status=202)
+    answered.headers["Location"] = f"{service.api}/batches/{batch_id}"
+    return answered
+
+
+def found(service: Service, right: Right, key: str) -> dict[str, Any]:
+    """A batch that the asker may do this to; raises NotFound or NotAllowed."""
+    rows = right.backend(service).rows(Spec("batches", (Q(id=key),)))
+    if not rows:
+        raise NotFound("there is no such batch that you may see")
+    right.check(service, rows[0]["project_id"])
+    return rows[0]
+
+
+def one_run(service: Service, right: Right, key: str) -> dict[str, Any]:
+    """A run that the asker may do this to; raises NotFound or NotAllowed."""
+    rows = right.backend(service).rows(Spec("runs", (Q(id=key),)))
+    if not rows:
+        raise NotFound("there is no such run that you may see")
+    right.check(service, rows[0]["project_id"])
+    return rows[0]
+
+
+def matrix(service: Service, batch_id: str, limit: int, after: str) -> dict[str, Any]:
+    """Items by steps: the state, the run and the reason of each."""
+    items = (
+        select(Run.item_key)
+        .where(Run.batch_id == batch_id, Run.item_key > after)
+        .distinct()
+        .order_by(Run.item_key)
+        .limit(limit + 1)
+    )
+    with service.database.reading() as session:
+        keys = list(session.scalars(items))
+        shown = keys[:limit]
+        rows = session.scalars(
+            select(Run)
+            .where(Run.batch_id == batch_id, Run.item_key.in_(shown))
+            .order_by(Run.created_at)
+        ).all()
+    steps = list(dict.fromkeys(row.node_key for row in rows))
+    cells: dict[str, dict[str, Any]] = {key: {} for key in shown}
+    for row in rows:
+        cells[row.item_key][row.node_key] = {
+            "run": row.id,
+            "state": row.state,
+            "ended": row.state in FINAL,
+            "reason": (row.error or {}).get("message", ""),
+        }
+    return {
+        "steps": steps,
+        "items": [{"item": key, "steps": cells[key]} for key in shown],
+        "next": shown[-1] if len(keys) > limit else None,
+    }

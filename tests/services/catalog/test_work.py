@@ -1,0 +1,208 @@
+"""Batches and flows over HTTP, done by the catalogue's worker."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import httpx
+import nibabel
+import numpy as np
+import pytest
+from theatrum.catalog import connect
+from theatrum.catalog.record import recording
+from theatrum.catalog.tables import ProjectGroup
+
+from hub.settings import load
+from services.catalog import worker
+from tests.services.catalog.running import Site
+
+SCANS = 4
+
+
+@pytest.fixture(scope="module", autouse=True)
+def scans(site: Site, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A project with scans, one of which is no scan at all."""
+    folder = tmp_path_factory.mktemp("work")
+    with recording(site.app.state.service.database, "wes") as book:
+        project = book.project("work")
+        project.groups.append(ProjectGroup(group="@wes", role="maintainer"))
+        project.groups.append(ProjectGroup(group="readers", role="viewer"))
+        for number in range(SCANS):
+            path = folder / f"{number}.nii"
+            values = np.full((4, 5, 6), number, np.int16)
+            values[1:3] += 10
+            nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), path)
+            if number == 3:
+                path.write_bytes(b"no scan")
+            book.image(
+                project, path=str(path), name=f"scan-{number}", modality="MR",
+                px_x=1.0, px_y=1.0, px_z=1.0,
+            )  # fmt: skip
+
+
+@pytest.fixture
+def wes(site: Site) -> Iterator[httpx.Client]:
+    with site.client("wes") as client:
+        yield client
+
+
+@pytest.fixture
+def working(site: Site) -> Iterator[None]:
+    """The worker, in a thread of the tests, without processes of its own."""
+    settings = load(
+        {"THEATRUM_HOME": str(site.home.root), "THEATRUM_CATALOG_ENGINE": "threads"}
+    )
+    stop = threading.Event()
+    thread = threading.Thread(target=worker.work, args=(settings, stop))
+    thread.start()
+    yield
+    stop.set()
+    thread.join(60)
+
+
+QUERY = {"of": "images", "where": [{"field": "project", "value": "work"},
+                                   {"field": "kind", "value": "original"}]}  # fmt: skip
+
+
+def _until(look: Callable[[], dict], state: str) -> dict:
+    deadline = time.monotonic() + 60
+    while True:
+        seen = look()
+        if seen["state"] == state or time.monotonic() > deadline:
+            assert seen["state"] == state, seen
+            return seen
+        threading.Event().wait(0.1)
+
+
+def test_a_node_is_done_on_all_that_a_query_finds(
+    site: Site, wes: httpx.Client, working: None
+) -> None:
+    order = {"node": "project", "query": QUERY, "params": {"how": "max"}}
+    answer = wes.post("batches", json=order)
+    assert answer.status_code == 202, answer.text
+    batch = answer.json()
+    assert answer.headers["location"].endswith(f"/batches/{batch['id']}")
+    done = _until(lambda: wes.get(f"batches/{batch['id']}").json(), "succeeded")
+    assert done["requested_by"] == "wes"
+    told = wes.get(f"batches/{batch['id']}/matrix").json()
+    states = [item["steps"][""]["state"] for item in told["items"]]
+    assert sorted(states) == ["failed", "succeeded", "succeeded", "succeeded"]
+    # Who asked over HTTP gets the results like any other image.
+    made = connect(site.url, token="wes").images.filter(run__batch=batch["id"])
+    assert sorted(int(one.array.max()) for one in made) == [10, 11, 12]
+    lineage = wes.get(f"images/{made[0].id}/lineage").json()
+    assert lineage["runs"][0]["requested_by"] == "wes"
+    assert lineage["runs"][0]["on_behalf_of"] == "catalog"
+    # Each run tells what happened, and how to do it again.
+    run = told["items"][0]["steps"][""]["run"]
+    assert wes.get(f"runs/{run}/events").json()["items"]
+    assert "nodes.project" in wes.get(f"runs/{run}/reproduce").json()["python"]
+
+
+def test_what_failed_can_be_done_once_more(wes: httpx.Client, working: None) -> None:
+    order = {"node": "histogram", "query": QUERY}
+    batch = wes.post("batches", json=order).json()
+    address = f"batches/{batch['id']}"
+    _until(lambda: wes.get(address).json(), "succeeded")
+    before = wes.get(f"{address}/matrix").json()
+    assert wes.post(f"{address}/retry").status_code == 202
+    _until(lambda: wes.get(address).json(), "succeeded")
+    after = wes.get(f"{address}/matrix").json()
+    assert [one["steps"][""]["run"] for one in after["items"]] == [
+        one["steps"][""]["run"] for one in before["items"]
+    ]
+
+
+def test_a_batch_that_is_cancelled_is_not_begun(wes: httpx.Client) -> None:
+    order = {"node": "project", "query": QUERY, "params": {"how": "min"}}
+    batch = wes.post("batches", json=order).json()
+    assert wes.post(f"batches/{batch['id']}/cancel").status_code == 202
+    assert wes.get(f"batches/{batch['id']}").json()["state"] == "cancelled"
+
+
+def test_a_flow_is_kept_and_run(wes: httpx.Client, working: None) -> None:
+    graph = {
+        "name": "edges",
+        "version": "1",
+        "inputs": {"image": "array"},
+        "steps": [
+            {
+                "key": "smooth",
+                "node": "theatrum.nodes.catalog:gauss",
+                "params": {"sigma": {"$": "sigma"}},
+            },
+            {"key": "flat", "node": "theatrum.nodes.catalog:project"},
+        ],
+        "edges": [["$image", "smooth.image"], ["smooth.result", "flat.image"]],
+        "outputs": {"result": "flat.result"},
+        "parameters": {"sigma": {"title": "Sigma", "default": 1.0}},
+    }
+    wrong = graph | {"edges": [["$image", "smooth.nothing"], ["x.y", "flat.image"]]}
+    problems = wes.post("flows/check", json=wrong).json()["problems"]
+    assert len(problems) >= 2
+    assert wes.post("flows/check", json=graph).json() == {"problems": []}
+    kept = wes.post("flows", json={"project": "work", "graph": graph})
+    assert kept.status_code == 201, kept.text
+    order = {"query": QUERY, "params": {"sigma": 2.0}}
+    batch = wes.post(f"flows/{kept.json()['id']}/run", json=order)
+    assert batch.status_code == 202, batch.text
+    address = f"batches/{batch.json()['id']}"
+    _until(lambda: wes.get(address).json(), "succeeded")
+    told = wes.get(f"{address}/matrix").json()
+    assert told["steps"] == ["smooth", "flat"]
+    assert len(told["items"]) == SCANS
+
+
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [
+        ({"node": "project", "query": {"of": "subjects"}}, 422),
+        ({"node": "project", "query": {"of": "images", "where": "x"}}, 422),
+        ({"node": "nothing", "query": QUERY}, 404),
+        ({"node": "run_notebook", "query": QUERY}, 404),
+        ({"node": "project", "query": QUERY, "params": {"how": "guess"}}, 422),
+        ({"node": "project", "query": QUERY, "project": "mri"}, 404),
+        ({"node": "project", "query": QUERY, "on_error": "laugh"}, 422),
+    ],
+)
+def test_an_order_that_cannot_be_is_refused(
+    wes: httpx.Client, said: dict, status: int
+) -> None:
+    before = len(wes.get("batches").json()["items"])
+    answer = wes.post("batches", json=said)
+    assert answer.status_code == status, answer.text
+    assert len(wes.get("batches").json()["items"]) == before
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        "os:system",
+        "theatrum.nodes.catalog:run_notebook",
+        "theatrum.nodes.catalog.programs:run_container",
+        "theatrum.nodes.catalog:__import__",
+        "",
+    ],
+)
+def test_no_code_but_ours_is_run_or_even_looked_for(
+    wes: httpx.Client, node: str
+) -> None:
+    graph = {"name": "bad", "steps": [{"key": "a", "node": node}], "edges": []}
+    answer = wes.post("flows", json={"project": "work", "graph": graph})
+    assert answer.status_code == 422, answer.text
+    assert "palette" in answer.json()["detail"]
+
+
+def test_who_only_reads_orders_nothing(dan: httpx.Client) -> None:
+    assert dan.get("images", params={"project": "work"}).json()["items"]
+    answer = dan.post("batches", json={"node": "project", "query": QUERY})
+    assert answer.status_code == 403
+
+
+def test_the_palette_tells_ports_and_parameters(wes: httpx.Client) -> None:
+    palette = {one["name"]: one for one in wes.get("palette").json()["items"]}
+    assert palette["gauss"]["parameters"]["properties"]["sigma"]
+    assert palette["gauss"]["inputs"]["image"]["kind"] == "array"
+    assert "run_notebook" not in palette
