@@ -62,6 +62,11 @@ class Looker:
         self._limits = limits or Limits()
         self._worker: _Worker | None = None
 
+    def warm_up(self) -> None:
+        """Start the process now, so that the first file does not wait for it."""
+        if self._worker is None:
+            self._worker = _Worker(self._limits.memory_bytes)
+
     def identify(self, paths: Sequence[Path]) -> list[Identified]:
         """Of each DICOM file its series; a file that harms the reader is refused."""
         found: list[Identified] = []

@@ -106,6 +106,9 @@ class Workers:
         imports = home.cache / "tiles" / IMPORTS
         self.looker = look.Looker(limits)
         self.prober = Prober(ProbeSettings(workers=1, imports=imports))
+        # Both start while the files are found.
+        self.looker.warm_up()
+        self.prober.warm_up()
 
     def __enter__(self) -> Workers:
         return self
@@ -205,12 +208,12 @@ def opened(
 ) -> Iterator[Run]:
     """What takes items in, for the length of a `with`; its own workers go with it."""
     home.prepare()
-    with recording(database, wishes.actor) as book:
-        project = book.project(wishes.project)
-        rules = rules_of(book.session, project.id)
     with ExitStack() as closing:
         if workers is None:
             workers = closing.enter_context(Workers(home, wishes.limits))
+        with recording(database, wishes.actor) as book:
+            project = book.project(wishes.project)
+            rules = rules_of(book.session, project.id)
         yield Run(
             database=database,
             home=home,
