@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hub.home import Home
 from theatrum.catalog.backend import Backend
 from theatrum.catalog.errors import NotConnected, near
 from theatrum.catalog.query.fields import RESOURCES
@@ -208,10 +207,10 @@ def _folder(home: str) -> Catalog:
 
 
 def _files(where: str | os.PathLike[str]) -> Path:
-    """Where a catalogue keeps the arrays that are made in it."""
+    """The folder in which a catalogue keeps, under `derived`, what is made in it."""
     text = os.fspath(where)
     if "://" in text:
-        return Path(os.environ.get(HOME) or Path.cwd()).absolute() / "images"
+        return Path(os.environ.get(HOME) or Path.cwd()).absolute()
     if Path(text).suffix in (".sqlite", ".db"):
         return Path(text).absolute().parent
-    return Home(Path(text).absolute()).images
+    return Path(text).absolute()

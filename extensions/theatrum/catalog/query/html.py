@@ -32,7 +32,7 @@ def table(query: Query[Any]) -> str:
 
     spec = query.spec
     count = query.count()
-    rows = [*query[:SHOWN]]
+    rows = [*iter(query[:SHOWN])]
     if spec.values:
         names: tuple[str, ...] = spec.values
         cells = [[shown(row[name]) for name in names] for row in rows]

@@ -144,7 +144,8 @@ class Query(Generic[Handle]):
 
     def one(self) -> Handle:
         """The only row; raises NotFound or SeveralFound."""
-        found: list[Handle] = [*self[:2]]
+        # Without iter() a list would count the rows first.
+        found: list[Handle] = [*iter(self[:2])]
         if not found:
             raise NotFound(f"none of the {self.spec.of} is like this")
         if len(found) > 1:
@@ -244,8 +245,7 @@ class Query(Generic[Handle]):
         return run_flow(self, flow, **given)
 
     def _fetched(self) -> list[RowData]:
-        plain: Query[RowData] = Query(self._backend, self.spec, _as_it_is)
-        return [*plain]
+        return [*self._backend.each(self.spec)]
 
     def __repr__(self) -> str:
         return self.sql()
