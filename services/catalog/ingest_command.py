@@ -13,8 +13,8 @@ import typer
 from rich.console import Console
 
 if TYPE_CHECKING:
-    from theatrum.catalog.ingest.pipeline import Progress
     from theatrum.catalog.ingest.report import Report
+    from theatrum.catalog.ingest.wishes import Progress
 
     from hub.durable.database import Database
     from hub.home import Home
@@ -84,7 +84,7 @@ def ingest_command(
     checksum.
     """
     from theatrum.catalog.errors import CatalogError
-    from theatrum.catalog.ingest.pipeline import Wishes, ingest
+    from theatrum.catalog.ingest import Wishes, ingest
 
     wishes = Wishes(
         project,
@@ -127,8 +127,8 @@ def watch_command(
     """Take in what is put into a folder, until Ctrl-C."""
     import threading
 
+    from theatrum.catalog.ingest import Wishes, ingest
     from theatrum.catalog.ingest.inbox import collect
-    from theatrum.catalog.ingest.pipeline import Wishes, ingest
     from theatrum.catalog.ingest.watch import Watched, watch
 
     wishes = Wishes(
@@ -169,8 +169,9 @@ def receive_command(
     """Take in what DICOM nodes send by C-STORE, until Ctrl-C."""
     import shutil
 
+    from theatrum.catalog.ingest import Wishes, ingest
     from theatrum.catalog.ingest.inbox import collect
-    from theatrum.catalog.ingest.pipeline import STAGING, Wishes, ingest
+    from theatrum.catalog.ingest.pipeline import STAGING
     from theatrum.catalog.ingest.receiver import receiving
 
     with connected(home) as (database, here):
@@ -237,8 +238,8 @@ def accept_inbox(
 ) -> None:
     """Take items into their project."""
     from theatrum.catalog.errors import CatalogError
+    from theatrum.catalog.ingest import Wishes
     from theatrum.catalog.ingest.inbox import accept
-    from theatrum.catalog.ingest.pipeline import Wishes
 
     wishes = Wishes("", _actor(), profile=deidentify)
     refused = False
@@ -339,7 +340,7 @@ def bar() -> Iterator[Progress]:
         TextColumn,
         TimeRemainingColumn,
     )
-    from theatrum.catalog.ingest.pipeline import Step
+    from theatrum.catalog.ingest import Step
 
     titles = {"fetch": "Fetching", "sort": "Sorting", "take": "Taking in"}
     columns = (

@@ -14,8 +14,10 @@ from theatrum.catalog.ingest.errors import (
     NoSuchItem,
     SourceFailed,
 )
-from theatrum.catalog.ingest.pipeline import Step, Wishes, Workers, ingest
+from theatrum.catalog.ingest.pipeline import ingest
 from theatrum.catalog.ingest.report import Entry, Report
+from theatrum.catalog.ingest.wishes import Step, Wishes
+from theatrum.catalog.ingest.workers import Workers
 
 __all__ = [
     "BadRule",

@@ -24,18 +24,13 @@ from theatrum.catalog.formats import FormatError
 from theatrum.catalog.ingest.errors import IngestError, NoSuchItem
 from theatrum.catalog.ingest.fields import require_known
 from theatrum.catalog.ingest.items import Item
-from theatrum.catalog.ingest.pipeline import (
-    Progress,
-    Run,
-    Wishes,
-    Workers,
-    ingest_into,
-    opened,
-)
+from theatrum.catalog.ingest.pipeline import Run, ingest_into, opened
 from theatrum.catalog.ingest.place import check
 from theatrum.catalog.ingest.report import Entry, Report
 from theatrum.catalog.ingest.rules import classify
 from theatrum.catalog.ingest.sources import Gathered
+from theatrum.catalog.ingest.wishes import Progress, Wishes
+from theatrum.catalog.ingest.workers import Workers
 from theatrum.catalog.record import recording
 from theatrum.catalog.tables import InboxItem, Project, now
 

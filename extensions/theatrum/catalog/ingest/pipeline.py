@@ -15,10 +15,9 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final
 
 from hub.durable.database import Database
@@ -26,7 +25,7 @@ from hub.home import Home
 from theatrum.catalog.errors import CatalogError
 from theatrum.catalog.formats import FormatError
 from theatrum.catalog.formats.dicom.series import LEFT_OUT
-from theatrum.catalog.ingest import archives, look
+from theatrum.catalog.ingest import look
 from theatrum.catalog.ingest.deid import Deidentification, key_of
 from theatrum.catalog.ingest.errors import IngestError
 from theatrum.catalog.ingest.fields import of_name
@@ -48,10 +47,11 @@ from theatrum.catalog.ingest.registering import (
 from theatrum.catalog.ingest.report import Entry, Report, shown
 from theatrum.catalog.ingest.rules import Rule, classify, rules_of
 from theatrum.catalog.ingest.sources import Gathered, gathered
+from theatrum.catalog.ingest.wishes import Progress, Step, Wishes
+from theatrum.catalog.ingest.workers import Workers
 from theatrum.catalog.record import recording
 from tile_server.errors import TileServerError
-from tile_server.probing import Prober, ProbeSettings
-from tile_server.readers.imports import IMPORTS
+from tile_server.probing import Prober
 from tile_server.versions import file_version
 
 log = logging.getLogger(__name__)
@@ -61,79 +61,6 @@ STAGING: Final = ".incoming"
 
 
 _SAYS_NOTHING: Final = frozenset({"dicom", "dcm", "images", "series", "slices"})
-
-
-@dataclass(frozen=True)
-class Wishes:
-    """How things are to come in.
-
-    Attributes
-    ----------
-    project
-        Its name; made where there is none.
-    actor
-        The human for whom it is done.
-    copy
-        Keep originals in the home; else local files stay where they are.
-    profile
-        Of de-identification: `basic`, `autosegmentation`, a file; "" for none.
-    key_file
-        Its secret; without one the home has its own.
-    fields
-        What holds for every item, over rules: `{"experiment__name": "Pilot"}`.
-    received_from
-        Where it came from, for the record.
-    """
-
-    project: str
-    actor: str
-    copy: bool = False
-    profile: str = ""
-    key_file: Path | None = None
-    fields: Mapping[str, Any] = field(default_factory=dict)
-    received_from: str = ""
-    limits: look.Limits = field(default_factory=look.Limits)
-    archive_limits: archives.Limits = field(default_factory=archives.Limits)
-
-
-class Workers:
-    """The processes that look at files; who takes things in often keeps them.
-
-    A context manager; for one thread at a time.
-    """
-
-    def __init__(self, home: Home, limits: look.Limits | None = None) -> None:
-        imports = home.cache / "tiles" / IMPORTS
-        self.looker = look.Looker(limits)
-        self.prober = Prober(ProbeSettings(workers=1, imports=imports))
-        # Both start while the files are found.
-        self.looker.warm_up()
-        self.prober.warm_up()
-
-    def __enter__(self) -> Workers:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.looker.close()
-        self.prober.close()
-
-
-@dataclass(frozen=True)
-class Step:
-    """How far an ingest is, for a progress bar."""
-
-    phase: str
-    done: int
-    total: int
-    name: str = ""
-
-
-Progress = Callable[[Step], None]
 
 
 def ingest(
