@@ -54,6 +54,7 @@ class Driver:
         self._waiting: list[Wanted] = []
         self._later: list[tuple[float, int, Wanted]] = []
         self._tries: dict[str, int] = {}
+        self._suspects: set[str] = set()
         self._number = itertools.count()
         self._counts = {"ended": 0, "failed": 0}
         self._stopped = ""
@@ -174,7 +175,8 @@ class Driver:
                     continue
                 self._out[one.task.run_id] = one
                 room -= 1
-                work = perform_apart if self.rules.isolate else perform
+                apart = self.rules.isolate or one.task.run_id in self._suspects
+                work = perform_apart if apart else perform
                 self.pool.submit(work, one.task, self._ended.put, self._on_progress)
 
     # Taking
@@ -211,8 +213,20 @@ class Driver:
             failure is not None
             and failure.passing
             and tries < self.rules.retries
+            and done.run_id not in self._suspects
             and not self._over()
         )
+        if (
+            failure is not None
+            and failure.died
+            and not self.rules.isolate
+            and done.run_id not in self._suspects
+            and not self._over()
+        ):
+            # Dask blames all that a worker had when it died. Each suspect is tried in
+            # a process of its own: only who did it dies there.
+            self._suspects.add(done.run_id)
+            again = True
         if again:
             self._tries[done.run_id] = tries + 1
             due = time.monotonic() + min(30.0, 0.2 * 2**tries)
