@@ -286,3 +286,53 @@ def test_a_real_series_with_a_gap_and_a_tilt_says_both(shared_data: Path) -> Non
     (scene,) = open_scenes(sorted(folder.iterdir()), "dicom")
     assert [one.split()[0] for one in scene.warnings] == ["1", "The"]
     assert scene.facts["missing_slices"] == [3]
+
+
+def _encode(name: str, plane: np.ndarray) -> bytes:
+    import imagecodecs as codecs
+
+    if name == "baseline":
+        return bytes(codecs.jpeg8_encode(plane.astype(np.uint8), level=100))
+    if name == "extended":
+        return bytes(codecs.jpeg_encode(plane, level=100, bitspersample=12))
+    if name == "lossless":
+        return bytes(codecs.ljpeg_encode(plane, bitspersample=12))
+    if name == "2000":
+        return bytes(codecs.jpeg2k_encode(plane, level=0, codecformat="j2k"))
+    return bytes(codecs.htj2k_encode(plane))
+
+
+@pytest.mark.parametrize(
+    ("syntax", "name", "off"),
+    [
+        ("1.2.840.10008.1.2.4.50", "baseline", 3),
+        ("1.2.840.10008.1.2.4.51", "extended", 12),
+        ("1.2.840.10008.1.2.4.70", "lossless", 0),
+        ("1.2.840.10008.1.2.4.90", "2000", 0),
+        ("1.2.840.10008.1.2.4.201", "high throughput", 0),
+    ],
+)
+def test_every_family_of_jpeg_is_decoded(
+    tmp_path: Path, syntax: str, name: str, off: int
+) -> None:
+    from pydicom.encaps import encapsulate
+
+    y, x = np.indices((32, 40))
+    bits = 8 if name == "baseline" else 12
+    plane = (3 * y + 2 * x).astype(np.uint8 if bits == 8 else np.uint16)
+    dataset = scans.header(
+        BitsAllocated=8 if bits == 8 else 16,
+        BitsStored=bits,
+        HighBit=bits - 1,
+        PixelRepresentation=0,
+        PixelSpacing=[1.0, 1.0],
+    )
+    dataset.file_meta.TransferSyntaxUID = syntax
+    dataset.Rows, dataset.Columns = plane.shape
+    dataset.PixelData = encapsulate([_encode(name, plane)])
+    dataset["PixelData"].VR = "OB"
+    path = tmp_path / "one.dcm"
+    dataset.save_as(path, enforce_file_format=True)
+    (scene,) = open_scenes([path], "dicom")
+    difference = np.abs(scene.array.values.astype(int) - plane.astype(int))
+    assert difference.max() <= off
