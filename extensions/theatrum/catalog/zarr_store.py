@@ -145,7 +145,12 @@ def write(
     return Written(path, tree_digest(checksums), size, levels, chunk)
 
 
-def write_image(path: Path, array: xr.DataArray) -> Written:
+def write_image(
+    path: Path,
+    array: xr.DataArray,
+    *,
+    compute: Callable[[Any], None] | None = None,
+) -> Written:
     """Write an array with what its own attributes say of it; see `write`.
 
     Those are `affine`, `convention` (RAS unless it says LPS), `modality`, `units` and
@@ -171,6 +176,7 @@ def write_image(path: Path, array: xr.DataArray) -> Written:
             value_unit=str(attrs.get("units", "")),
             is_label=bool(attrs.get("is_label")),
         ),
+        compute=compute,
     )
 
 

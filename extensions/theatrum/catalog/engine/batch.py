@@ -126,7 +126,10 @@ class Batch:
                 )
             ).all()
             for row in rows:
-                book.change(row, state="queued", error=None, ended_at=None)
+                if row.state == "skipped":
+                    book.delete(row)  # it never began: it gets a row when it does
+                else:
+                    book.change(row, state="queued", error=None, ended_at=None)
 
     def cancel(self) -> None:
         """Stop it: running nodes are told, stuck ones of their own process killed."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -61,14 +61,19 @@ class Kept:
     size: int = 0
 
 
-def harvest(outputs: Outputs, staging: Path) -> tuple[Kept, ...]:
-    """Write what a node gave into the staging folder."""
+def harvest(
+    outputs: Outputs, staging: Path, compute: Callable[[Any], None] | None = None
+) -> tuple[Kept, ...]:
+    """Write what a node gave into the staging folder.
+
+    `compute` stores an array's blocks; by default threads of this process do.
+    """
     staging.mkdir(parents=True, exist_ok=True)
     kept: list[Kept] = []
     for port, value in outputs.items():
         several = value if outputs.ports[port].many else (value,)
         for position, one in enumerate(several):
-            kept.append(_kept(port, position, one, staging, outputs))
+            kept.append(_kept(port, position, one, staging, outputs, compute))
     return tuple(kept)
 
 
@@ -78,6 +83,7 @@ def _kept(
     value: Any,
     staging: Path,
     outputs: Outputs,
+    compute: Callable[[Any], None] | None,
 ) -> Kept:
     stem = staging / f"{port}-{position}"
     if isinstance(value, bool | str):
@@ -102,14 +108,20 @@ def _kept(
         array = _of_labels(value)
     elif isinstance(value, ArrayImage):
         array = _of_picture(value)
-    return _array(port, position, array, stem.with_suffix(".ome.zarr"))
+    return _array(port, position, array, stem.with_suffix(".ome.zarr"), compute)
 
 
-def _array(port: str, position: int, array: Array, path: Path) -> Kept:
+def _array(
+    port: str,
+    position: int,
+    array: Array,
+    path: Path,
+    compute: Callable[[Any], None] | None,
+) -> Kept:
     from theatrum.catalog.facts import facts_of_array
     from theatrum.catalog.zarr_store import write_image
 
-    written = write_image(path, array)
+    written = write_image(path, array, compute=compute)
     facts = facts_of_array(array)
     label = bool(array.attrs.get("is_label"))
     channels = [str(one) for one in array.attrs.get("channels", ())]

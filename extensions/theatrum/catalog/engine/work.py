@@ -187,7 +187,7 @@ def perform(
         ):
             inputs = _opened(task)
             outputs = task.node.run(inputs, task.params, context)
-            kept = harvest(outputs, task.staging)
+            kept = harvest(outputs, task.staging, _storing(scheduler))
         state = "succeeded"
     except Cancelled:
         state = "cancelled"
@@ -207,6 +207,13 @@ def perform(
             "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         },
     )
+
+
+def _storing(scheduler: Any) -> Report | Any:
+    """Return what stores blocks by a cluster's client; None where threads do."""
+    if isinstance(scheduler, str):
+        return None
+    return lambda stored: scheduler.compute(stored, sync=True)
 
 
 def failure_of(

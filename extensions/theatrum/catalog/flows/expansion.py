@@ -99,7 +99,7 @@ class FlowPlan:
             first = tuple(refs[key] for key in item.ids if key in refs)
             state = _State(item, first, by_item.get(item.key, {}))
             self._items[item.key] = state
-            wanted += self._ready(ledger, state, restart=True)
+            wanted += self._ready(ledger, state)
         return wanted
 
     def then(self, ledger: Ledger, wanted: Wanted, state: str) -> list[Wanted]:
@@ -109,9 +109,13 @@ class FlowPlan:
             return []
         item.runs[wanted.node_key] = (wanted.run_id, state, wanted.attempt)
         ready = self._ready(ledger, item)
-        if not ready and not any(not one[1] for one in item.runs.values()):
-            del self._items[wanted.item_key]
+        self._forget(item)
         return ready
+
+    def _forget(self, item: _State) -> None:
+        """Drop an item of which nothing is under way: a batch may have very many."""
+        if all(state for _, state, _ in item.runs.values()):
+            self._items.pop(item.item.key, None)
 
     def missing(self, wanted: Wanted) -> list[Wanted]:
         """See `Planner`: what follows on a step that gave nothing is not begun."""
@@ -136,6 +140,7 @@ class FlowPlan:
                     node_key=follower,
                 )
             )
+        self._forget(item)
         return skipped
 
     def at_end(self, ledger: Ledger, known: Mapping[Any, Any]) -> list[Wanted]:
@@ -147,13 +152,11 @@ class FlowPlan:
         state.runs = runs.pop(ALL, {})
         self._others = runs
         self._items[ALL] = state
-        return self._ready(ledger, state, restart=True)
+        return self._ready(ledger, state)
 
     # What is ready
 
-    def _ready(
-        self, ledger: Ledger, state: _State, *, restart: bool = False
-    ) -> list[Wanted]:
+    def _ready(self, ledger: Ledger, state: _State) -> list[Wanted]:
         """Return the runs of an item that can begin now."""
         scope = "items" if state.item.key == ALL else "item"
         wanted: list[Wanted] = []
@@ -162,7 +165,7 @@ class FlowPlan:
                 continue
             for place, inputs in self._places(ledger, state, step):
                 run_id, now, attempt = state.runs.get(place, ("", None, 0))
-                if now in FINAL or (now is not None and not restart):
+                if now in FINAL or now == "":
                     continue
                 if now == "waiting":
                     continue  # for a person, or for somebody's program
@@ -198,6 +201,8 @@ class FlowPlan:
             if found is None:
                 return []
             many = step.kind == "node" and node.inputs[edge.to_port].many
+            if many and not found:
+                return []  # no item gave one
             if many:
                 whole[edge.to_port] = (*whole.get(edge.to_port, ()), *found)
             else:

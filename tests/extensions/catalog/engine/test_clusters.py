@@ -257,3 +257,24 @@ def test_a_cluster_is_reached_by_tls_and_only_with_its_certificate(
             clusters.TIMEOUT_S = before
     finally:
         cluster.close()
+
+
+def test_one_giant_image_is_spread_over_all_workers(tmp_path: Path) -> None:
+    import nibabel
+    from theatrum.catalog.record import recording
+
+    catalog = study(tmp_path, 1)
+    path = tmp_path / "giant.nii"
+    values = np.random.default_rng(3).integers(0, 900, (40, 300, 300)).astype(np.int16)
+    nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), path)
+    with recording(catalog.backend.database, "erika") as book:
+        book.image(book.project("mice"), path=str(path), name="giant", kind="original")
+    giant = catalog.images.filter(name="giant")
+    with Engine("local", workers=2) as engine:
+        before = engine.client.run(lambda dask_worker: dask_worker.state.executed_count)
+        deep = giant.map(project, how="max", engine=engine, mode="deep").wait(120)
+        after = engine.client.run(lambda dask_worker: dask_worker.state.executed_count)
+    assert deep.counts == {"succeeded": 1}
+    assert sum(after.values()) > sum(before.values())
+    array = deep.results.one().array
+    assert np.array_equal(array, values.transpose(2, 1, 0).max(axis=0))

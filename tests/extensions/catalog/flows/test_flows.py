@@ -340,3 +340,21 @@ def test_the_picture_names_every_step_and_runs_no_script() -> None:
     from defusedxml import ElementTree
 
     ElementTree.fromstring(drawn)
+
+
+def test_a_flow_is_gone_on_with_after_what_failed_was_mended(tmp_path: Path) -> None:
+    catalog = study(tmp_path, 3, bad=1)
+    flow = Builder("mended")
+    image = flow.input()
+    smooth = flow.add(gauss, image=image)
+    top = flow.add(project, image=smooth)
+    flow.add(mean_of_all, over="items", images=top)
+    batch = run_flow(catalog.images.all(), flow.build(), engine="sync").wait(120)
+    assert batch.counts == {"succeeded": 5, "failed": 1, "skipped": 1}
+    bad = Path(catalog.images.get(id=batch.failures[0]["item"]).path)
+    bad.write_bytes(Path(catalog.images.get(name="scan-0000").path).read_bytes())
+    batch.retry("sync").wait(120)
+    counts = batch.counts
+    assert "failed" not in counts
+    assert "skipped" not in counts
+    assert sum(counts.values()) == 7
