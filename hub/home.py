@@ -61,6 +61,11 @@ class Home:
         return self.root / "images"
 
     @property
+    def derived(self) -> Path:
+        """Arrays and tables that the catalogue made of images."""
+        return self.root / "derived"
+
+    @property
     def cache(self) -> Path:
         return self.root / "cache"
 
@@ -119,6 +124,7 @@ class Home:
         for folder in (
             self.catalog,
             self.images,
+            self.derived,
             self.cache,
             self.courses,
             self.exchange,

@@ -131,6 +131,7 @@ def prepare(home: Home, courses: Sequence[Course]) -> None:
     for folder in (
         home.catalog,
         home.images,
+        home.derived,
         home.cache,
         home.exchange,
         home.dashboards,

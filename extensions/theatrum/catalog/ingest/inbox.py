@@ -3,8 +3,8 @@
 An item of the inbox is one file, or one series, moved or copied into a folder of its
 own in the home. It is looked at at once: its format, modality and findings, and what
 the rules of its project say it is (the *proposal*), which whoever reviews it may edit.
-Accepted, it is taken in like anything else; rejected, its files are removed and the row
-keeps the reason.
+Accepted, it is taken in like anything else; rejected, its files are removed, at once or
+after a time in which it can be undone, and the row keeps the reason.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from __future__ import annotations
 import secrets
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -83,6 +85,9 @@ def _waiting(
     except FormatError as error:
         return replace(entry, reason=str(error))
     folder = run.home.images / FOLDER / secrets.token_hex(8)
+    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with suppress(FormatError):  # a picture is only worth having
+        run.looker.draw(item.paths, item.format, thumbnail_of(folder), key=run.key)
     try:
         _moved(item, folder, move=found.ours or item is not original)
         about = scenes[0]["acquisition"]
@@ -107,7 +112,7 @@ def _waiting(
                 )
             )
     except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
         raise
     return replace(
         entry,
@@ -156,9 +161,17 @@ def edit(
 
 
 def reject(
-    database: Database, item_id: str, *, actor: str, reason: str = ""
+    database: Database,
+    item_id: str,
+    *,
+    actor: str,
+    reason: str = "",
+    keep_files: bool = False,
 ) -> InboxItem:
-    """Keep an item out: its files are removed, the row stays with the reason."""
+    """Keep an item out: the row stays with the reason, and its files are removed.
+
+    `keep_files`: they stay for `restore`, until `forget` removes them.
+    """
     with recording(database, actor) as book:
         item = _pending(book.session.get(InboxItem, item_id), item_id)
         folder = Path(item.path)
@@ -169,8 +182,46 @@ def reject(
             decided_by=actor,
             decided_at=now(),
         )
-    shutil.rmtree(folder, ignore_errors=True)
+    if not keep_files:
+        _remove(folder)
     return item
+
+
+def restore(database: Database, item_id: str, *, actor: str) -> InboxItem:
+    """Undo a rejection; raises NoSuchItem where the files were removed."""
+    with recording(database, actor) as book:
+        item = book.session.get(InboxItem, item_id)
+        if item is None or item.state != "rejected":
+            raise NoSuchItem(f"Item {item_id} is not rejected.")
+        if not Path(item.path).exists():
+            raise NoSuchItem("Its files were removed meanwhile: send it again.")
+        return book.change(
+            item, state=PENDING, reason="", decided_by=None, decided_at=None
+        )
+
+
+def forget(database: Database, home: Home, after: timedelta) -> int:
+    """Remove the files of what was rejected so long ago; of how many items."""
+    with database.reading() as session:
+        query = select(InboxItem.path).where(
+            InboxItem.state == "rejected", InboxItem.decided_at < now() - after
+        )
+        folders = [Path(one) for one in session.scalars(query)]
+    inside = home.images / FOLDER
+    gone = [one for one in folders if one.parent == inside and one.exists()]
+    for folder in gone:
+        _remove(folder)
+    return len(gone)
+
+
+def thumbnail_of(folder: str | Path) -> Path:
+    """Where the picture of an item lies, if one could be drawn of it."""
+    return Path(folder).with_suffix(".jpg")
+
+
+def _remove(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    thumbnail_of(folder).unlink(missing_ok=True)
 
 
 def accept(
@@ -219,7 +270,7 @@ def accept(
             decided_at=now(),
         )
     if good:
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
     return report
 
 

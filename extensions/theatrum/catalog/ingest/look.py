@@ -124,6 +124,22 @@ class Looker:
             paths[0].name,
         )
 
+    def draw(
+        self, paths: Sequence[Path], format_name: str, to: Path, *, key: bytes = b""
+    ) -> None:
+        """Write a small JPEG of an item's first scene; raises FormatError."""
+        self._ask(
+            {
+                "do": "draw",
+                "paths": [os.fspath(one) for one in paths],
+                "format": format_name,
+                "to": os.fspath(to),
+                "key": key.hex(),
+            },
+            self._limits.seconds,
+            paths[0].name,
+        )
+
     def close(self) -> None:
         """End the process; what it is doing is lost."""
         if self._worker is not None:

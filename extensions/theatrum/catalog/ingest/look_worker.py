@@ -27,6 +27,8 @@ try:
 except ImportError:  # Windows has no such limits; the limit of time remains
     resource = None
 
+_PICTURE_PX = 512
+
 
 def main(arguments: list[str]) -> int:
     """Answer questions until the input ends."""
@@ -84,6 +86,9 @@ def _answer(question: dict[str, Any], opened: _Opened) -> dict[str, Any]:
         if question["do"] == "describe":
             folder = Path(question["planes"])
             return {"scenes": [described(one, folder) for one in scenes]}
+        if question["do"] == "draw":
+            _draw(scenes[0], Path(question["to"]))
+            return {}
         scene = scenes[question["scene"]]
         written = zarr_store.write(
             scene.array, Path(question["to"]), zarr_store.describe(scene)
@@ -96,6 +101,18 @@ def _answer(question: dict[str, Any], opened: _Opened) -> dict[str, Any]:
     except Exception as error:
         # The boundary of the process: what no reader foresaw is a file it cannot read.
         return {"refusal": f"{name} cannot be read ({type(error).__name__})."}
+
+
+def _draw(scene: Scene, to: Path) -> None:
+    """The middle plane of the coarsest level, as a small JPEG, whole or not at all."""
+    from theatrum.catalog.arrays import labelled
+    from theatrum.catalog.picture import draw
+
+    picture = draw(labelled(scene, len(scene.levels) - 1)).convert("RGB")
+    picture.thumbnail((_PICTURE_PX, _PICTURE_PX))
+    staging = to.with_suffix(".partial")
+    picture.save(staging, "JPEG", quality=85)
+    staging.replace(to)
 
 
 def _write(descriptor: int, answer: dict[str, Any]) -> None:

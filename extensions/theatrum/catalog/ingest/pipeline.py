@@ -31,7 +31,6 @@ from theatrum.catalog.ingest.errors import IngestError
 from theatrum.catalog.ingest.fields import of_name
 from theatrum.catalog.ingest.items import Item, files_below, items_of
 from theatrum.catalog.ingest.place import (
-    DERIVED,
     Checked,
     again,
     check,
@@ -421,7 +420,7 @@ class Run:
                 if _is_same(view, scene["image"]):
                     return Shown(path, file_version(path), view)
         target = (
-            self.home.root / DERIVED / self.wishes.project
+            self.home.derived / self.wishes.project
             / f"{secrets.token_hex(8)}.ome.zarr"
         )  # fmt: skip
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -445,7 +444,7 @@ class Run:
         if scene["planes"] is None:
             return None
         target = (
-            self.home.root / DERIVED / self.wishes.project / "planes"
+            self.home.derived / self.wishes.project / "planes"
             / f"{checked.digest[:32]}-{scene['index']}.parquet"
         )  # fmt: skip
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

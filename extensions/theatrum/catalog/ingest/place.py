@@ -23,8 +23,6 @@ from tile_server.readers.dicom_files import is_dicom
 
 ORIGINALS: Final = "originals"
 """Below the home's folder of images."""
-DERIVED: Final = "derived"
-"""Below the home: copies and tables that were made at the ingest, and later ones."""
 
 
 @dataclass(frozen=True)

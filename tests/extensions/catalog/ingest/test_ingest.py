@@ -247,7 +247,6 @@ def test_a_source_that_is_not_there_is_refused_and_the_next_is_taken(
     assert report.counts["refused"] == report.counts["taken"] == 1
 
 
-@pytest.mark.long
 def test_every_real_file_is_taken_in_or_refused_with_a_reason(
     shared_data: Path, take_in: TakeIn, catalogue: Database
 ) -> None:
