@@ -215,7 +215,7 @@ class Run:
         for number, item in enumerate(items):
             self.progress(Step("take", number, len(items), item.paths[0].name))
             began = time.monotonic()
-            entry = self.item(item, found, staging)
+            entry = self._told(self.item(item, found, staging), item)
             seconds = round(time.monotonic() - began, 3)
             self.report.add(replace(entry, seconds=seconds))
         self.progress(Step("take", len(items), len(items), ""))
@@ -223,6 +223,15 @@ class Run:
             self.report.add(
                 Entry(found.label, (found.label,), "refused", "There are no files.")
             )
+
+    def _told(self, entry: Entry, item: Item) -> Entry:
+        """The entry as it may be told: de-identified, without names of files."""
+        if self.deidentification is None:
+            return entry
+        reason = entry.reason
+        for path in sorted(item.every, key=lambda one: -len(one.name)):
+            reason = reason.replace(path.name, "The file")
+        return replace(entry, source="source", reason=reason)
 
     def item(self, item: Item, found: Gathered, staging: Path) -> Entry:
         """Take in one item; what it became."""
@@ -463,7 +472,9 @@ class Run:
             "plane": scenes[0]["image"]["plane"],
         }
         _, told = classify(self.rules, name, header)
-        return {**of_name(name), **told, **self.wishes.fields}
+        # A name can be a person's; what a rule takes out of it somebody chose.
+        named = {} if self.deidentification is not None else of_name(name)
+        return {**named, **told, **self.wishes.fields}
 
     def _name(self, item: Item, scenes: Sequence[Mapping[str, Any]]) -> str:
         """What an image is named after."""
