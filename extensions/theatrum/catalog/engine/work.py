@@ -209,11 +209,15 @@ def perform(
     )
 
 
-def _storing(scheduler: Any) -> Report | Any:
+def _storing(scheduler: Any) -> Callable[[Any], None] | None:
     """Return what stores blocks by a cluster's client; None where threads do."""
     if isinstance(scheduler, str):
         return None
-    return lambda stored: scheduler.compute(stored, sync=True)
+
+    def store(blocks: Any) -> None:
+        scheduler.compute(blocks, sync=True)
+
+    return store
 
 
 def failure_of(
