@@ -21,6 +21,7 @@ from typing import Any
 
 import httpx
 import psutil
+from fastapi import FastAPI
 from pydicom import Dataset
 from pydicom.uid import generate_uid
 
@@ -87,6 +88,23 @@ def template(name: str = "Pelvis", structures: int = 2) -> dict[str, Any]:
             }
         ],
     }
+
+
+def routes_of(app: FastAPI) -> list[tuple[str, str]]:
+    """Every method and path that an application answers to, with those it includes."""
+    found: list[tuple[str, str]] = []
+
+    def walk(routes: list[Any], prefix: str) -> None:
+        for route in routes:
+            inner = getattr(route, "original_router", None)
+            if inner is not None:
+                walk(inner.routes, prefix + route.include_context.prefix)
+            for method in getattr(route, "methods", None) or ():
+                found.append((method, prefix + route.path))
+
+    walk(app.routes, "")
+    assert len(found) > 60, "routes are kept in another way now"
+    return found
 
 
 def patient_series(slices: int = 12, **fields: Any) -> list[Dataset]:

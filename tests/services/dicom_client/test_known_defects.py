@@ -42,7 +42,7 @@ from services.dicom_client.storage import STORAGE
 from services.dicom_client.templates import template_from_json
 from services.dicom_client.transitions import Lost
 
-from .client_site import patient_series, template
+from .client_site import patient_series, routes_of, template
 from .test_finishing import Job as SentJob
 from .test_packaging import KEY, packed, put
 from .test_whose_series import Looks
@@ -464,12 +464,7 @@ def test_defect_21_a_secret_fails_closed(tmp_path: Path) -> None:
 
 
 def _routes(service: Service) -> list[tuple[str, str]]:
-    return [
-        (method, route.path)
-        for route in make_app(service, "/").routes
-        for method in getattr(route, "methods", None) or ()
-        if hasattr(route, "path")
-    ]
+    return routes_of(make_app(service, "/"))
 
 
 OPEN = {"/health", "/login", "/static/{name}"}

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from pydantic import BaseModel
-from starlette.routing import BaseRoute
 
 from services.dicom_client.app import make_app
 from services.dicom_client.delivery import WebTarget
@@ -25,6 +24,8 @@ from services.dicom_client.settings import (
 )
 from services.dicom_client.targets import targets_of
 from services.dicom_client.web_servers import pulled_from, stored_at
+
+from .client_site import routes_of
 
 DOCS = Path(__file__).resolve().parents[3] / "docs" / "dicom_client.md"
 
@@ -56,12 +57,9 @@ def test_the_documentation_tells_each_setting_its_default_and_meaning() -> None:
 
 def test_the_documentation_names_every_route_of_the_api(service: Service) -> None:
     text = DOCS.read_text()
-    for route in make_app(service, "/").routes:
-        assert isinstance(route, BaseRoute)
-        path = str(getattr(route, "path", ""))
-        for method in getattr(route, "methods", None) or ():
-            if path.startswith("/api/") and method != "HEAD":
-                assert f"| `{method} {path[1:]}` |" in text, (method, path)
+    for method, path in routes_of(make_app(service, "/")):
+        if path.startswith("/api/") and method != "HEAD":
+            assert f"| `{method} {path[1:]}` |" in text, (method, path)
 
 
 @pytest.fixture
