@@ -12,6 +12,7 @@ import sys
 import threading
 import types
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,8 @@ from theatrum.catalog.engine import Engine
 from theatrum.catalog.engine.addresses import Options, parse
 from theatrum.catalog.engine.clusters import slurm_cluster
 from theatrum.catalog.engine.errors import BadAddress, NoCluster
+
+from tests.extensions.catalog.engine.peers import Cluster, certificate
 
 
 @pytest.mark.parametrize(
@@ -101,8 +104,8 @@ def test_kubernetes_gets_namespace_workers_and_memory(
 class GatewayServer:
     """What Dask Gateway's client asks of its server, answered for one cluster."""
 
-    def __init__(self, scheduler: str) -> None:
-        self.scheduler = scheduler
+    def __init__(self, scheduler: str, cert: str, key: str) -> None:
+        self.scheduler, self.cert, self.key = scheduler, cert, key
         self.asked: list[tuple[str, str]] = []
         self.loop = asyncio.new_event_loop()
         self.address = ""
@@ -139,6 +142,7 @@ class GatewayServer:
         self.loop.run_forever()
 
     def report(self) -> dict[str, Any]:
+        """What the server says of the one cluster that runs."""
         return {
             "name": "mine",
             "dashboard_route": None,
@@ -146,9 +150,8 @@ class GatewayServer:
             "status": "RUNNING",
             "start_time": 1_700_000_000_000,
             "stop_time": None,
-            "scheduler_address": self.scheduler,
-            "tls_cert": None,
-            "tls_key": None,
+            "tls_cert": self.cert,
+            "tls_key": self.key,
         }
 
     def close(self) -> None:
@@ -157,14 +160,35 @@ class GatewayServer:
 
 
 @pytest.fixture
-def gateway() -> Iterator[GatewayServer]:
+def gateway(tmp_path: Path) -> Iterator[GatewayServer]:
+    """A server that knows one cluster, whose scheduler asks for its certificate."""
     pytest.importorskip("aiohttp")
-    server = GatewayServer("gateway://nowhere:1/mine")
+    cert, key = certificate(tmp_path)
+    tls = ["--tls-ca-file", cert, "--tls-cert", cert, "--tls-key", key]
+    cluster = Cluster(tmp_path / "cluster", *tls, "--protocol", "tls")
+    cluster.add()
+    server = GatewayServer(
+        cluster.address, Path(cert).read_text(), Path(key).read_text()
+    )
     yield server
     server.close()
+    cluster.close()
 
 
-def test_a_gateway_is_asked_for_the_cluster_by_its_name(gateway: GatewayServer) -> None:
-    with pytest.raises(NoCluster, match="gives no cluster other"):
-        Engine("gateway:other", gateway=gateway.address, gateway_auth="basic").pool  # noqa: B018
-    assert ("GET", "/api/v1/clusters/other") in gateway.asked
+def test_a_gateway_is_asked_for_a_cluster_and_its_certificate_is_used(
+    gateway: GatewayServer,
+) -> None:
+    import dask
+
+    # Gateway's proxy parts clusters by the name in the TLS greeting; there is one here.
+    proxy = gateway.scheduler.replace("tls://", "gateway://")
+    with dask.config.set({"gateway.proxy-address": proxy}):
+        place = {"gateway": gateway.address, "gateway_auth": "basic"}
+        with Engine("gateway:mine", **place) as engine:
+            assert engine.client.submit(sum, (1, 2)).result(timeout=60) == 3
+        asked = [one for one in gateway.asked if one[0] == "DELETE"]
+        assert not asked  # a cluster that ran already goes on
+        assert ("GET", "/api/v1/clusters/mine") in gateway.asked
+        with pytest.raises(NoCluster, match="gives no cluster other"):
+            Engine("gateway:other", **place).pool  # noqa: B018  (opening is tested)
+        assert ("GET", "/api/v1/clusters/other") in gateway.asked

@@ -16,7 +16,7 @@ from theatrum.catalog.engine.errors import NoCluster
 from theatrum.nodes.catalog import project
 
 from tests.extensions.catalog.engine import study as nodes
-from tests.extensions.catalog.engine.peers import ROOT, Cluster, until
+from tests.extensions.catalog.engine.peers import ROOT, Cluster, certificate, until
 from tests.extensions.catalog.engine.study import study
 
 
@@ -192,41 +192,6 @@ def test_progress_of_a_worker_reaches_the_notebook(
         batch.wait(10)
         assert time.monotonic() - began < 2
     assert batch.counts == {"cancelled": 1}
-
-
-def certificate(folder: Path) -> tuple[str, str]:
-    """Make a certificate that is its own authority; returns its file and its key's."""
-    import datetime
-
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.x509.oid import NameOID
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "theatrum test")])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    cert, private = folder / "cert.pem", folder / "key.pem"
-    cert.write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    private.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    return str(cert), str(private)
 
 
 def test_a_cluster_is_reached_by_tls_and_only_with_its_certificate(
