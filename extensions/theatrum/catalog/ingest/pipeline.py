@@ -10,6 +10,7 @@ line in the report and never stops the rest.
 from __future__ import annotations
 
 import logging
+import os
 import secrets
 import shutil
 import time
@@ -19,6 +20,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
+
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from hub.durable.database import Database
 from hub.home import Home
@@ -237,11 +240,19 @@ class Run:
         """Take in one item; what it became."""
         entry = Entry(found.label, self._shown(item), "refused", format=item.format)
         try:
-            return self.keep_item(self, item, found, staging, entry)
+            try:
+                return self.keep_item(self, item, found, staging, entry)
+            except IntegrityError:
+                # Another process took the same in meanwhile: now it is known.
+                return self.keep_item(self, item, found, staging, entry)
         except (FormatError, IngestError, TileServerError) as error:
             return replace(entry, reason=str(error))
         except CatalogError as error:
             return replace(entry, reason=f"It cannot be registered: {error}")
+        except SQLAlchemyError as error:
+            kind = type(error).__name__
+            log.warning("the database refuses an item: %s", kind)
+            return replace(entry, reason=f"The database does not take it ({kind}).")
         except OSError as error:
             log.warning("an item cannot be taken in: %s", type(error).__name__)
             return replace(
@@ -353,7 +364,7 @@ class Run:
             prepared = Prepared(
                 checked=checked,
                 kept=kept,
-                name=self._name(original, scenes),
+                name=str(_as_text(Path(self._name(original, scenes)))),
                 names=dict(
                     zip(
                         checked.files,
@@ -392,7 +403,8 @@ class Run:
             and not item.whole_slide
             and not lies_alone(files)
         )
-        if not (ours or self.wishes.copy or scattered):
+        sayable = all(_is_text(path) for path in files)
+        if sayable and not (ours or self.wishes.copy or scattered):
             return {path: path for path in files}
         if item.format == "dicom" and not item.whole_slide:
             names = {
@@ -402,9 +414,11 @@ class Run:
         else:
             top = item.paths[0].parent
             names = {
-                path: path.relative_to(top)
-                if path.is_relative_to(top)
-                else Path(path.name)
+                path: _as_text(
+                    path.relative_to(top)
+                    if path.is_relative_to(top)
+                    else Path(path.name)
+                )
                 for path in files
             }
         return keep(self.home.images, checked, names, move=ours)
@@ -533,6 +547,20 @@ def _now_at(path: Path, kept: Mapping[Path, Path]) -> Path:
             depth = len(before.relative_to(path).parts)
             return now.parents[depth - 1]
     return path
+
+
+def _is_text(path: Path) -> bool:
+    """Whether a path can be written down; file systems take any bytes."""
+    try:
+        os.fspath(path).encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _as_text(path: Path) -> Path:
+    """The path with what is no text replaced."""
+    return Path(os.fspath(path).encode("utf-8", "replace").decode("utf-8"))
 
 
 def _remove(path: Path) -> None:

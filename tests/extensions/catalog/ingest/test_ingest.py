@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import threading
 from pathlib import Path
 
 import nibabel
@@ -262,3 +264,42 @@ def test_every_real_file_is_taken_in_or_refused_with_a_reason(
     for image in rows(catalogue, Image):
         with open_slide(Path(image.path)) as reader:
             assert reader.levels[0].width == image.n_x
+
+
+def test_a_name_that_is_no_text_does_not_stop_the_rest(
+    tmp_path: Path, take_in: TakeIn, catalogue: Database
+) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    odd = stacks.write_nifti(tmp_path / "a.nii", stacks.VOLUME).read_bytes()
+    name = os.fsdecode(b"m\xfcller.nii")
+    (source / name).write_bytes(odd)
+    stacks.write_nifti(source / "z.nii", stacks.SIGNED)
+    report = take_in(source)
+    assert report.counts["taken"] == 2, report.entries
+    json.dumps(report.to_json()).encode()
+    for image in rows(catalogue, Image):
+        assert open_array(image.path).size
+
+
+def test_two_ingests_at_once_register_everything_once(
+    tmp_path: Path, catalogue: Database, home: Home, workers: Workers
+) -> None:
+    source = tmp_path / "source"
+    for number in range(3):
+        scans.write_series(source / str(number), SeriesInstanceUID=f"1.2.{number}")
+    reports = []
+
+    def run(mine: Workers | None) -> None:
+        wishes = Wishes("study", "ann")
+        done = ingest(catalogue, home, [str(source)], wishes, workers=mine)
+        reports.append(done)
+
+    threads = [threading.Thread(target=run, args=(one,)) for one in (workers, None)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert all(not one.refused for one in reports), reports
+    assert len(rows(catalogue, Image)) == 3
+    assert len(rows(catalogue, SourceFile)) == 12
