@@ -29,7 +29,7 @@ _COMPARE: Mapping[str, Callable[[Any, Any], bool]] = {
 }
 ALL = "all items"
 """The item key of steps that run once for the batch."""
-Outputs = Mapping[str, Sequence[Source]]
+_Runs = dict[str, tuple[str, str, int]]
 
 
 @dataclass
@@ -38,7 +38,7 @@ class _State:
 
     item: Item
     first: tuple[Ref, ...]
-    runs: dict[str, tuple[str, str, int]] = field(default_factory=dict)
+    runs: _Runs = field(default_factory=dict)
     """By place: run, state, attempt; a state of "" is a run that is under way."""
 
 
@@ -63,9 +63,19 @@ class FlowPlan:
 
     def __post_init__(self) -> None:
         self._items: dict[str, _State] = {}
+        self._known: Mapping[Any, Any] | None = None
+        self._by_item: dict[str, _Runs] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_items": {}}
+        return {**self.__dict__, "_items": {}, "_known": None, "_by_item": {}}
+
+    def _sorted(self, known: Mapping[Any, Any]) -> dict[str, _Runs]:
+        """The runs of before by item; sorted once, for there may be very many."""
+        if self._known is not known:
+            self._known, self._by_item = known, {}
+            for (item_key, place), run in known.items():
+                self._by_item.setdefault(item_key, {})[place] = run
+        return self._by_item
 
     @property
     def nodes(self) -> Sequence[Node[..., Any]]:
@@ -76,7 +86,7 @@ class FlowPlan:
 
     def finished(self, item: Item, known: Mapping[Any, Any]) -> bool:
         """Whether all steps of an item are at their end."""
-        mine = {place: run for (key, place), run in known.items() if key == item.key}
+        mine = self._sorted(known).get(item.key, {})
         if not mine:
             return False
         if any(state not in FINAL for _, state, _ in mine.values()):
@@ -91,13 +101,11 @@ class FlowPlan:
     ) -> list[Wanted]:
         """See `Planner`."""
         refs = refs_of(ledger.backend, [key for one in items for key in one.ids])
-        by_item: dict[str, dict[str, tuple[str, str, int]]] = {}
-        for (item_key, place), run in known.items():
-            by_item.setdefault(item_key, {})[place] = run
+        by_item = self._sorted(known)
         wanted = []
         for item in items:
             first = tuple(refs[key] for key in item.ids if key in refs)
-            state = _State(item, first, by_item.get(item.key, {}))
+            state = _State(item, first, dict(by_item.get(item.key, {})))
             self._items[item.key] = state
             wanted += self._ready(ledger, state)
         return wanted
@@ -146,10 +154,8 @@ class FlowPlan:
     def at_end(self, ledger: Ledger, known: Mapping[Any, Any]) -> list[Wanted]:
         """See `Planner`: the steps over all items, and what follows on them."""
         state = _State(Item(ALL, ()), ())
-        runs: dict[str, dict[str, tuple[str, str, int]]] = {}
-        for (item_key, place), run in known.items():
-            runs.setdefault(item_key, {})[place] = run
-        state.runs = runs.pop(ALL, {})
+        runs = dict(self._sorted(known))
+        state.runs = dict(runs.pop(ALL, {}))
         self._others = runs
         self._items[ALL] = state
         return self._ready(ledger, state)
