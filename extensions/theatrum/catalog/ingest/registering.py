@@ -93,22 +93,30 @@ def known_images(
         files.update((digest, key) for digest, key in session.execute(query))
     if len(files) < len(wanted) or not wanted:
         return None
-    some = list(files.values())[:500]
-    query_names = (
-        select(Image.name)
+    found = _images_of(session, project_id, list(files.values()))
+    # Files whose images somebody removed, or moved away, come in anew.
+    if not found or any(not Path(one.path).exists() for one in found):
+        return None
+    return sorted(one.name for one in found)
+
+
+def _images_of(
+    session: Session, project_id: int, source_files: Sequence[str]
+) -> list[Image]:
+    """The images that came in with some source files, the oldest first."""
+    query = (
+        select(Image)
         .join(SeriesMember, SeriesMember.acquisition_id == Image.acquisition_id)
         .where(
-            SeriesMember.source_file_id.in_(some),
+            SeriesMember.source_file_id.in_(source_files[:500]),
             Image.project_id == project_id,
             Image.deleted_at.is_(None),
             Image.kind.in_(("original", "initial")),
         )
         .distinct()
-        .order_by(Image.name)
+        .order_by(Image.created_at, Image.id)
     )
-    names = list(session.scalars(query_names))
-    # Files whose images somebody removed come in anew.
-    return names or None
+    return list(session.scalars(query))
 
 
 def register(book: Book, project: Project, item: Prepared) -> list[Image]:
@@ -149,6 +157,7 @@ def register(book: Book, project: Project, item: Prepared) -> list[Image]:
             for source in {one.id: one for one in sources.values()}.values()
         ],
     )
+    _found_again(book, project, item, list(sources.values()))
     images = []
     for scene, shown, planes in zip(item.scenes, item.shown, item.planes, strict=True):
         run = None
@@ -183,6 +192,20 @@ def register(book: Book, project: Project, item: Prepared) -> list[Image]:
             )
         images.append(image)
     return images
+
+
+def _found_again(
+    book: Book, project: Project, item: Prepared, sources: Sequence[SourceFile]
+) -> None:
+    """Let the rows of files that were moved say where they are now."""
+    for source, path in zip(sources, item.checked.files, strict=True):
+        if not Path(source.uri).exists():
+            book.change(source, uri=str(item.kept[path]))
+    known = _images_of(book.session, project.id, [one.id for one in sources])
+    lost = [one for one in known if not Path(one.path).exists()]
+    if len(lost) == len(item.shown):
+        for image, shown in zip(lost, item.shown, strict=True):
+            book.change(image, path=str(shown.path), scene=0)
 
 
 def _fields(item: Prepared) -> dict[str, Any]:

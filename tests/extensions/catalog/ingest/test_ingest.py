@@ -303,3 +303,16 @@ def test_two_ingests_at_once_register_everything_once(
     assert all(not one.refused for one in reports), reports
     assert len(rows(catalogue, Image)) == 3
     assert len(rows(catalogue, SourceFile)) == 12
+
+
+def test_files_that_were_moved_are_the_same_images_in_their_new_place(
+    tmp_path: Path, take_in: TakeIn, catalogue: Database
+) -> None:
+    scans.write_series(tmp_path / "before")
+    take_in(tmp_path / "before")
+    (tmp_path / "before").rename(tmp_path / "after")
+    report = take_in(tmp_path / "after")
+    assert report.images == ["study/t1-mprage"]
+    (image,) = rows(catalogue, Image)
+    assert image.path == str(tmp_path / "after")
+    assert all(Path(one.uri).exists() for one in rows(catalogue, SourceFile))
