@@ -18,7 +18,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from hub.durable.database import Database
 from hub.home import Home
-from theatrum.catalog.query import text
+from theatrum.catalog.query import patterns, text
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -56,7 +56,8 @@ def open_database(where: str | os.PathLike[str] | Home, *, url: str = "") -> Dat
 
 
 def teach_case(engine: Engine) -> None:
-    """Let a SQLite engine's connections fold case as PostgreSQL does; else nothing."""
+    """Let a SQLite engine's connections fold case as PostgreSQL does, and look for
+    patterns in bounded time; else nothing."""
     if engine.dialect.name != "sqlite":
         return
 
@@ -69,6 +70,7 @@ def teach_case(engine: Engine) -> None:
             lambda value: value.lower() if isinstance(value, str) else value,
             deterministic=True,
         )
+        connection.create_function("regexp", 2, patterns.found, deterministic=True)
 
 
 def _beside(url: str) -> Path:

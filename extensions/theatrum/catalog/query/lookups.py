@@ -36,6 +36,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 
 from theatrum.catalog.errors import BadQuery, UnknownField, near
+from theatrum.catalog.query import patterns
 from theatrum.catalog.tables.base import Moment
 
 MANY = 500
@@ -406,13 +407,8 @@ def _range(target: Target, value: Any) -> Condition:
 
 
 def _regex(target: Target, value: Any) -> Condition:
-    import re
-
     pattern = _as(_as_text, value)
-    try:
-        re.compile(pattern)
-    except re.error as err:
-        raise BadQuery(f"{pattern!r} is no regular expression: {err}") from err
+    patterns.check(pattern, target.dialect)
     return _text_of(target, "regex").regexp_match(pattern)
 
 
