@@ -316,3 +316,16 @@ def test_files_that_were_moved_are_the_same_images_in_their_new_place(
     (image,) = rows(catalogue, Image)
     assert image.path == str(tmp_path / "after")
     assert all(Path(one.uri).exists() for one in rows(catalogue, SourceFile))
+
+
+def test_both_kinds_of_database_take_the_same_in(
+    tmp_path: Path, database: Database, home: Home, workers: Workers
+) -> None:
+    scans.write_series(tmp_path / "source" / "a")
+    scans.write_mosaic(tmp_path / "source" / "b" / "mosaic.dcm")
+    wishes, source = Wishes("study", "ann"), [str(tmp_path / "source")]
+    first = ingest(database, home, source, wishes, workers=workers)
+    assert first.counts["taken"] == 2, first.entries
+    again = ingest(database, home, source, wishes, workers=workers)
+    assert again.counts["known"] == 2
+    assert len(rows(database, Image)) == 2
