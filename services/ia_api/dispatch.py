@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from dbos import DBOS, SetWorkflowID, error
 from sqlalchemy.exc import IntegrityError
@@ -96,12 +96,17 @@ class Dispatcher:
             missing += [run for run in part if workflow_id(*run) not in known]
         return self._leases.lost_runs(missing)
 
-    def find_lost(self, alive: Collection[str]) -> int:
-        """Runs that a worker took from the queue and died before it began them."""
+    def find_lost(self, alive: Callable[[], Collection[str]]) -> int:
+        """Runs that a worker took from the queue and died before it began them.
+
+        `alive` is asked after the queue: a worker has its row before it takes a run,
+        so that one which is only just there is not taken for dead.
+        """
         taken = DBOS.list_workflows(
             status="PENDING", name=WORKFLOW, load_input=False, load_output=False
         )
-        lost = [one for one in taken if one.executor_id not in alive]
+        living = alive() if taken else ()
+        lost = [one for one in taken if one.executor_id not in living]
         if not lost:
             return 0
         count = self._leases.lost_runs(run_of(one.workflow_id) for one in lost)

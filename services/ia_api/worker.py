@@ -70,6 +70,8 @@ def work(
         processes=context_for(modules),
         stopping=stop.is_over,
     )
+    # First the row: by it the others know that what we take from the queue is ours.
+    bench.leases.renew(row)
     _launch(bench, database.durable_url)
     janitor = _Janitor(bench, row)
     settled()
@@ -167,14 +169,17 @@ class _Janitor:
 
     def _take_back(self) -> None:
         """Give the jobs of dead workers to others."""
+        broken = self._bench.leases.take_back(self._workers()[0])
+        self._dispatcher.find_lost(lambda: self._workers()[1])
+        for job_id, _run in broken:
+            log.warning("a job is taken back", extra={"job": job_id})
+
+    def _workers(self) -> tuple[set[str], set[str]]:
+        """The workers that are dead, and those that live."""
         lease_s = self._bench.here.settings.lease_s
         rows = self._bench.leases.workers()
         dead = {row.worker_id for row in rows if is_dead(row, self._row, lease_s)}
-        broken = self._bench.leases.take_back(dead)
-        alive = {row.worker_id for row in rows} - dead | {self._bench.worker}
-        self._dispatcher.find_lost(alive)
-        for job_id, _run in broken:
-            log.warning("a job is taken back", extra={"job": job_id})
+        return dead, {row.worker_id for row in rows} - dead | {self._bench.worker}
 
     def _sweep(self) -> None:
         """Remove what ended jobs left here, and rows beyond the retention."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from dbos import DBOS
+from dbos import DBOS, error
 
 from services.ia_api.child import AnalysisCrashed, AnalysisFailed
 from services.ia_api.errors import (
@@ -78,6 +78,10 @@ def _work(bench: Bench, job_id: str, run: int) -> str:
         # The boundary of a job: whatever it is, the others go on.
         log.exception("a run failed", extra=tags)
         ended = _settle(bench, job_id, AnalysisCrashed("internal"))
+    except error.DBOSWorkflowCancelledError:
+        # Others took this worker for dead: the job is not to stay leased to it.
+        bench.leases.release(job_id, bench.worker)
+        raise
     if ended == "waiting_auth" and run_now is not None:
         _look_for_token(bench, job_id, run_now.token)
     log.info("a run ended", extra={**tags, "state": ended})
