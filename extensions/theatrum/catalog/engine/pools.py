@@ -6,6 +6,7 @@ pool knows how many tasks it can run at a time; who feeds it keeps a few more wa
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -122,6 +123,7 @@ class Distributed:
         self._own = own
         self._resources = resources
         self._futures: dict[str, Any] = {}
+        self._forgotten: set[str] = set()
         self._progress: TellProgress | None = None
         client.subscribe_topic(TOPIC, self._heard)
 
@@ -164,8 +166,12 @@ class Distributed:
                 done(future.result(timeout=60))
             except Exception as error:  # the boundary: the network, pickling
                 done(Done(task.run_id, "failed", failure=failure_of(error)))
-        elif future.status == "cancelled":
+        elif future.status == "cancelled" and task.run_id in self._forgotten:
             done(Done(task.run_id, "cancelled"))
+        elif future.status in ("cancelled", "lost"):
+            # Not by us: the scheduler went away, and forgot what it was asked.
+            lost = Failure("NoCluster", "the scheduler went away", passing=True)
+            done(Done(task.run_id, "failed", failure=lost))
         else:
             done(Done(task.run_id, "failed", failure=self._why(future)))
 
@@ -186,13 +192,15 @@ class Distributed:
 
     def forget(self, run_ids: list[str]) -> None:
         """See `Pool`."""
+        self._forgotten |= set(run_ids)
         futures = [self._futures[one] for one in run_ids if one in self._futures]
         if futures:
             self.client.cancel(futures)
 
     def close(self) -> None:
         """See `Pool`."""
-        self.client.unsubscribe_topic(TOPIC)
+        with contextlib.suppress(OSError, RuntimeError, ValueError):
+            self.client.unsubscribe_topic(TOPIC)  # unless the scheduler is gone
         self.client.close()
         for one in self._own:
             one.close()

@@ -243,3 +243,26 @@ def test_one_giant_image_is_spread_over_all_workers(tmp_path: Path) -> None:
     assert sum(after.values()) > sum(before.values())
     array = deep.results.one().array
     assert np.array_equal(array, values.transpose(2, 1, 0).max(axis=0))
+
+
+def test_a_batch_whose_scheduler_went_away_is_gone_on_with_elsewhere(
+    tmp_path: Path, cluster: Cluster
+) -> None:
+    catalog = study(tmp_path, 30)
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    engine = Engine(cluster.address)
+    images = catalog.images.filter(kind="original")
+    batch = map_query(images, nodes.counted, folder=str(marks), engine=engine)
+    until(lambda: batch.counts.get("succeeded", 0) >= 3, 120)
+    cluster.close()
+    until(lambda: not batch.running, 200)
+    with pytest.raises(Exception, match=r"cluster|scheduler|closed|connect"):
+        batch.wait()
+    assert batch.state == "failed"
+    left = open_batch(catalog.backend, batch.id)
+    left.resume("sync").wait(120)
+    if left.counts != {"succeeded": 30}:  # what was tried too often says so
+        assert {one["class"] for one in left.failures} == {"NoCluster"}
+        left.retry("sync").wait(120)
+    assert left.counts == {"succeeded": 30}
