@@ -123,3 +123,49 @@ def _taken(home: Path) -> int:
         return _count(home)
     except Exception:  # the tables are being made
         return 0
+
+
+def _started(*arguments: object) -> subprocess.Popen[bytes]:
+    code = "from services.cli import app; app()"
+    return subprocess.Popen(
+        [sys.executable, "-c", code, "catalog", *map(str, arguments)],
+        cwd=Path(__file__).resolve().parents[4],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+
+
+def _stopped(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 0, told
+
+
+def test_what_a_node_sends_to_the_command_is_an_image_soon(tmp_path: Path) -> None:
+    files = scans.write_series(tmp_path / "scan")
+    home, port = tmp_path / "home", dcmtk.free_port()
+    process = _started("receive", "--project", "p", "--port", port, "--home", home)
+    try:
+        dcmtk.until(lambda: dcmtk.listens(port))
+        sent = dcmtk.storescu(port, files=files)
+        assert sent.returncode == 0, sent.stderr
+        dcmtk.until(lambda: _taken(home) == 1)
+        # What was staged is moved, and nothing of it is left.
+        dcmtk.until(lambda: not list((home / "images" / ".incoming").iterdir()))
+    finally:
+        _stopped(process)
+
+
+def test_what_is_put_into_a_watched_folder_is_an_image_soon(tmp_path: Path) -> None:
+    home, folder = tmp_path / "home", tmp_path / "watched"
+    folder.mkdir()
+    process = _started(
+        *("watch", folder, "--project", "p", "--home", home, "--settled", 0.1)
+    )
+    try:
+        dcmtk.until(lambda: (home / "catalog" / "theatrum.sqlite").exists())
+        scans.write_series(folder / "scan")
+        stacks.write_nifti(folder / "a.nii", stacks.VOLUME)
+        dcmtk.until(lambda: _taken(home) == 2)
+    finally:
+        _stopped(process)
