@@ -7,6 +7,7 @@ Only nodes that ship can be named: code of one's own runs in one's own notebook.
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -16,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import select
 from theatrum.catalog.engine.batch import map_query, open_batch
 from theatrum.catalog.engine.ledger import FINAL
+from theatrum.catalog.engine.plans import Rules
 from theatrum.catalog.errors import BadQuery, NotFound, near
 from theatrum.catalog.flows.graph import BadFlow, Flow
 from theatrum.catalog.flows.running import answer, reviews, run_flow, save_flow
@@ -32,6 +34,7 @@ from theatrum.nodes.catalog import NODES, all_nodes
 from services.catalog.api.here import Here, Service
 from services.catalog.api.rights import Annotating, Cancelling, Reading, Right, Running
 from services.catalog.api.tagged import tagged
+from services.catalog.api.wire import refuse_inside
 from services.catalog.errors import ConflictError
 
 router = APIRouter(tags=["work"])
@@ -43,6 +46,14 @@ OFFERED = tuple(name for name in NODES if name not in NOT_HERE)
 BY_SERVICE = "service"
 """In a batch's `engine`: the catalogue's worker does it, not somebody's notebook."""
 MOST_ITEMS = 100_000
+_NO_PARAMETERS = frozenset(
+    {
+        *inspect.signature(map_query).parameters,
+        *inspect.signature(run_flow).parameters,
+        *Rules.__dataclass_fields__,
+    }
+)
+"""Words that say how work is done: among a node's parameters they would be these."""
 
 
 class Order(BaseModel):
@@ -331,6 +342,11 @@ def local(service: Service, right: Right) -> LocalBackend:
 def asked(backend: LocalBackend, body: Order) -> CatalogQuery[Any]:
     """The query that an order names; raises BadQuery where it finds too much."""
     spec = spec_from_json(body.query)
+    taken = sorted(_NO_PARAMETERS & body.params.keys())
+    if taken:
+        raise BadQuery(f"{', '.join(taken)} cannot stand among params here")
+    # What a batch counts, and by what it puts together, is told like any answer.
+    refuse_inside(spec, *filter(None, [body.by]))
     if spec.of != "images":
         raise BadQuery("work is done on images: ask for these")
     query = CatalogQuery(backend, spec, maker("images"))
@@ -349,21 +365,22 @@ def wrong(graph: Mapping[str, Any]) -> list[str]:
     if told:
         return told
     flow = Flow.from_json(graph)
-    offered = {f"theatrum.nodes.catalog.{name}" for name in OFFERED}
+    offered = _addresses()
     foreign = [
         f"the step {step.key!r}: {step.node} is no node of the palette"
         for step in flow.steps
-        if step.kind == "node" and not _is_offered(step.address, offered)
+        if step.kind == "node" and step.address not in offered
     ]
     # What is not ours is not even looked for: to import it is to run it.
     return foreign or problems(flow)
 
 
-def _is_offered(address: str, offered: set[str]) -> bool:
-    module, _, name = address.partition(":")
-    return module.startswith("theatrum.nodes.catalog") and (
-        name.replace("-", "_") in OFFERED or f"{module}.{name}" in offered
-    )
+@functools.cache
+def _addresses() -> frozenset[str]:
+    """The addresses of what is offered, whole: a part of one may name any file."""
+    known = all_nodes()
+    short = {f"theatrum.nodes.catalog:{name}" for name in OFFERED}
+    return frozenset(short | {str(known[name].address) for name in OFFERED})
 
 
 def checked(graph: Mapping[str, Any]) -> Flow:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import httpx
 import nibabel
@@ -165,6 +166,11 @@ def test_a_flow_is_kept_and_run(wes: httpx.Client, working: None) -> None:
         ({"node": "project", "query": QUERY, "params": {"how": "guess"}}, 422),
         ({"node": "project", "query": QUERY, "project": "mri"}, 404),
         ({"node": "project", "query": QUERY, "on_error": "laugh"}, 422),
+        ({"node": "to_nifti", "query": QUERY, "params": {"name": "x"}}, 422),
+        ({"node": "project", "query": QUERY, "params": {"engine": "tcp://x:1"}}, 422),
+        ({"node": "merge_channels", "query": QUERY, "by": "path"}, 422),
+        ({"node": "project", "query": {"of": "images", "where": [
+            {"field": "path__startswith", "value": "/"}]}}, 422),
     ],
 )
 def test_an_order_that_cannot_be_is_refused(
@@ -183,12 +189,17 @@ def test_an_order_that_cannot_be_is_refused(
         "theatrum.nodes.catalog:run_notebook",
         "theatrum.nodes.catalog.programs:run_container",
         "theatrum.nodes.catalog:__import__",
+        "theatrum.nodes.catalog/../../{folder}/mine.py:project",
+        "theatrum.nodes.catalog.masks.mine:project",
         "",
     ],
 )
 def test_no_code_but_ours_is_run_or_even_looked_for(
-    wes: httpx.Client, node: str
+    wes: httpx.Client, node: str, tmp_path: Path
 ) -> None:
+    (tmp_path / "mine.py").write_text("raise SystemExit('it ran')\n")
+    up = "../" * len(Path.cwd().parts)
+    node = node.replace("{folder}", f"{up}{tmp_path}")
     graph = {"name": "bad", "steps": [{"key": "a", "node": node}], "edges": []}
     answer = wes.post("flows", json={"project": "work", "graph": graph})
     assert answer.status_code == 422, answer.text
