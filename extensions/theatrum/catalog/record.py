@@ -440,9 +440,11 @@ class Book:
         `requested_by` is the book's actor unless it is given: the human, never a
         service.
         """
+        project_id = project if isinstance(project, int) else project.id
         if isinstance(node, str):
             node = self.node_def(
                 name=node,
+                project_id=project_id,
                 def_hash=digest_of({"manual": node}),
                 kind="manual",
                 pure=False,
@@ -459,7 +461,7 @@ class Book:
         }
         row = Run(
             id=fields.pop("id", None) or new_id(),
-            project_id=project if isinstance(project, int) else project.id,
+            project_id=project_id,
             node_def_id=node.id,
             params=params,
             params_hash=digest_of(params),
