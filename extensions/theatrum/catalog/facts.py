@@ -68,6 +68,36 @@ def facts_of_view(view: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+MM = {"nm": 1e-6, "um": 1e-3, "µm": 1e-3, "mm": 1.0, "cm": 10.0, "m": 1000.0}
+"""Units of length, in millimetres."""
+
+
+def in_millimetres(array: xarray.DataArray) -> xarray.DataArray:
+    """The array with coordinates as the catalogue keeps them: mm, and s along t.
+
+    Coordinates that name no unit are meant so; those in another unit of length are
+    converted, and those that measure nothing (`px`) are dropped.
+    """
+    for dim in ("x", "y", "z", "t"):
+        if dim not in array.dims or dim not in array.coords:
+            continue
+        along = array.coords[dim]
+        if along.dtype.kind not in "fiu":
+            continue
+        wanted = "s" if dim == "t" else "mm"
+        units = str(along.attrs.get("units", wanted))
+        if units == wanted:
+            factor = 1.0
+        elif units in MM and dim != "t":
+            factor = MM[units]
+        else:
+            array = array.drop_vars(dim)
+            continue
+        coordinate = (dim, along.values * factor, {**along.attrs, "units": wanted})
+        array = array.assign_coords({dim: coordinate})
+    return array
+
+
 def facts_of_array(array: xarray.DataArray) -> dict[str, Any]:
     """The columns of an image that follow from its array: sizes, spacing, affine.
 
@@ -96,8 +126,9 @@ def facts_of_array(array: xarray.DataArray) -> dict[str, Any]:
 
 
 def _step(array: xarray.DataArray, dim: str) -> float | None:
-    along = array.coords.get(dim)
-    if dim not in array.dims or along is None or along.size < 2:
+    # Without a coordinate xarray would count places, which are no lengths.
+    if dim not in array.dims or dim not in array.coords or array.sizes[dim] < 2:
         return None
+    along = array.coords[dim]
     step = abs(float(along[1] - along[0]))
     return step or None

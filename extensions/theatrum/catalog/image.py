@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from theatrum.catalog.backend import Backend, RowData
 from theatrum.catalog.biometa import Biometa
 from theatrum.catalog.errors import BadArray, NotFound
+from theatrum.catalog.facts import MM
 from theatrum.catalog.lineage import Lineage, lineage_from_json
 from theatrum.catalog.query.fields import way
 from theatrum.catalog.query.lazy import Query
@@ -36,9 +37,6 @@ from theatrum.catalog.show import Viewer
 if TYPE_CHECKING:
     import PIL.Image
     import xarray
-
-MM = {"nm": 1e-6, "um": 1e-3, "µm": 1e-3, "mm": 1.0, "cm": 10.0, "m": 1000.0}
-"""Units of length that `sel` takes, in millimetres."""
 
 # Any: an index, a slice, or a list of indices
 Indexer = Any

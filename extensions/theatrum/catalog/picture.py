@@ -261,7 +261,7 @@ def _square(
 
 
 def _step(array: xarray.DataArray, dim: str) -> float:
-    along = array.coords.get(dim)
-    if along is None or along.size < 2:
+    if dim not in array.coords or array.sizes[dim] < 2:
         return 1.0
+    along = array.coords[dim]
     return abs(float(along[1] - along[0])) or 1.0

@@ -31,6 +31,7 @@ from theatrum.catalog.errors import (
     NotFound,
     NotOpened,
 )
+from theatrum.catalog.facts import in_millimetres
 from theatrum.catalog.query.facets import Facet
 from theatrum.catalog.query.fields import table_of
 from theatrum.catalog.query.spec import Q, Spec
@@ -172,7 +173,7 @@ class RemoteBackend:
 
         with tempfile.TemporaryDirectory(prefix="theatrum-save-") as folder:
             group = Path(folder, "image.ome.zarr")
-            write_image(group, array)
+            write_image(group, in_millimetres(array))
             package = Path(folder, "image.zip")
             _zipped(group, package)
             with package.open("rb") as file:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from theatrum.catalog.backend import RowData
 from theatrum.catalog.errors import BadRecord, CatalogError, NotFound, NotOpened
-from theatrum.catalog.facts import facts_of_array
+from theatrum.catalog.facts import facts_of_array, in_millimetres
 from theatrum.catalog.query.spec import Q, Spec
 from theatrum.catalog.record import DERIVED, recording
 from theatrum.catalog.tables import Image, new_id
@@ -91,6 +91,7 @@ def keep(
         # Refused before anything is written.
         project_for(backend, book, project_name)
     key = new_id()
+    array = in_millimetres(array)
     path = backend.files / "derived" / f"{key}.ome.zarr"
     written = write_image(path, array)
     try:

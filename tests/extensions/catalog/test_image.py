@@ -346,6 +346,23 @@ def test_an_array_from_nowhere_can_be_kept(catalog: Catalog) -> None:
         catalog.save(array, "phantom", project="other")
 
 
+@pytest.mark.parametrize(
+    ("units", "spacing"), [(None, 0.5), ("mm", 0.5), ("um", 0.0005), ("px", None)]
+)
+def test_lengths_are_kept_in_millimetres(
+    catalog: Catalog, units: str | None, spacing: float | None
+) -> None:
+    attrs = {} if units is None else {"units": units}
+    along = {dim: (dim, np.arange(8) * 0.5, attrs) for dim in ("y", "x")}
+    array = xr.DataArray(np.ones((8, 8), np.uint8), dims=("y", "x"), coords=along)
+    saved = catalog.save(array, "ruler", project="mice", node="simulation")
+    assert saved.spacing == spacing
+    if spacing is None:
+        assert "x" not in saved.array.coords
+    else:
+        np.testing.assert_allclose(saved.array.coords["x"], np.arange(8) * spacing)
+
+
 def pixels(picture: PIL.Image.Image) -> npt.NDArray[np.uint8]:
     return np.asarray(picture)
 
