@@ -528,8 +528,7 @@ class Book:
         own = getattr(row, "project_id", None)
         if isinstance(own, int):
             return own
-        image_id = getattr(row, "image_id", None)
-        if image_id is not None:
+        if (image_id := getattr(row, "image_id", None)) is not None:
             return self.get(Image, image_id).project_id
         raise BadRecord(f"a {row.__tablename__} belongs to no project")
 
@@ -541,9 +540,8 @@ class Book:
         if found is not None:
             return self.change(found, **fields)
         row = table(**known, **fields)
-        if "id" in known or table is Project:
-            return self.add(row)
-        row.id = new_id()  # type: ignore[attr-defined]
+        if table is not Project:
+            row.id = new_id()  # type: ignore[attr-defined]
         return self.add(row)
 
     def _find(self, table: type[Row], known: Mapping[str, Any]) -> Row | None:
