@@ -6,6 +6,7 @@ times are given by BIDS in seconds and kept in milliseconds, as DICOM has them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Final, cast
 
@@ -53,7 +54,7 @@ def acquisition(fields: Mapping[str, Any], known: Acquisition) -> Acquisition:
             device[ours] = fields[name]
     for name, ours in _MS.items():
         value = fields.get(name)
-        if isinstance(value, int | float):
+        if isinstance(value, int | float) and math.isfinite(value):
             protocol[ours] = round(float(value) * 1000, 6)
     for name, ours in _PLAIN.items():
         if _is_short(fields.get(name)):
@@ -81,10 +82,11 @@ def _is_short(value: Any) -> bool:
     if isinstance(value, str):
         return 0 < len(value) <= 200
     if isinstance(value, bool | int | float):
-        return True
+        return math.isfinite(value)
     if isinstance(value, list):
         return len(value) <= 4096 and all(
-            isinstance(one, int | float) or (isinstance(one, str) and len(one) < 65)
+            (isinstance(one, int | float) and math.isfinite(one))
+            or (isinstance(one, str) and len(one) < 65)
             for one in value
         )
     return False

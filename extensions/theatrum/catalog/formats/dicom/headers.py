@@ -6,6 +6,7 @@ description into which somebody typed them is left out.
 
 from __future__ import annotations
 
+import math
 import re
 import struct
 import warnings
@@ -131,7 +132,8 @@ class Header:
     def text(self, keyword: str) -> str:
         """A value as text; "" where it is missing or of no use."""
         value = self.dataset.get(keyword)
-        return "" if value is None else str(value).strip(" \0")
+        # PostgreSQL's text knows no NUL.
+        return "" if value is None else str(value).replace("\0", "").strip()
 
     def number(self, keyword: str) -> float | None:
         """A value as a number, its first where it has several; None if it is none."""
@@ -348,9 +350,11 @@ def _plain(value: Any, people: Sequence[str]) -> Any:
         return value
     if isinstance(value, int | float):
         # pydicom's own kinds of numbers remember how they were written.
-        return int(value) if isinstance(value, int) else float(value)
+        plain = int(value) if isinstance(value, int) else float(value)
+        # JSON has no word for what is no number.
+        return plain if math.isfinite(plain) else None
     if isinstance(value, str):
-        return _scrubbed(str(value).strip(" \0"), people)[:200]
+        return _scrubbed(str(value).replace("\0", "").strip(), people)[:200]
     if isinstance(value, Sequence | pydicom.multival.MultiValue):
         return [_plain(one, people) for one in list(value)[:16]]
     return _plain(str(value), people)
