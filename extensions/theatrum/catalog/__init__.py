@@ -33,6 +33,7 @@ _HOME = {
     "Parameter": "theatrum.catalog.query.spec",
     "Q": "theatrum.catalog.query.spec",
 }
+_OF_CURRENT = ("save", "saved", "freeze", "changes", "export", "import_bundle")
 
 
 # Any: what is behind a name is known only at run time
@@ -44,6 +45,6 @@ def __getattr__(name: str) -> Any:
     from theatrum.catalog.connection import current
     from theatrum.catalog.query.fields import RESOURCES
 
-    if name in RESOURCES or name in ("save", "saved", "freeze", "changes"):
+    if name in RESOURCES or name in _OF_CURRENT:
         return getattr(current(), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -19,6 +19,7 @@ from theatrum.catalog.rows import Row, maker
 if TYPE_CHECKING:
     import xarray
 
+    from theatrum.catalog.exchange.importing import Imported
     from theatrum.catalog.image import CatalogImage
 
 HOME = "THEATRUM_HOME"
@@ -111,6 +112,32 @@ class Catalog:
         from theatrum.catalog import versions
 
         return versions.freeze(self, query, (name, version), project)
+
+    # What leaves, and comes back
+
+    def export(
+        self,
+        query: Query[CatalogImage],
+        path: str | os.PathLike[str],
+        what: str = "bundle",
+        **options: Any,
+    ) -> Path:
+        """Write what a query of images finds as a zip, or as a folder.
+
+        `what`: bundle, originals, bids, slices; `options` choose slices. See
+        `theatrum.catalog.exchange`.
+        """
+        from theatrum.catalog.exchange.exporting import export
+
+        return export(self.backend, query.spec, Path(path), what, options)
+
+    def import_bundle(
+        self, path: str | os.PathLike[str], project: str | None = None
+    ) -> Imported:
+        """Take a bundle in; `project` for all of it, else those that it names."""
+        from theatrum.catalog.exchange.importing import import_bundle
+
+        return import_bundle(self.backend, Path(path), project)
 
     def close(self) -> None:
         """Give back what is held."""
