@@ -109,9 +109,9 @@ class Catalog:
         self, query: Query[CatalogImage], name: str, version: str, *, project: str
     ) -> Row:
         """Keep for ever what a query of images finds now: ids and checksums."""
-        from theatrum.catalog import versions
+        from theatrum.catalog import freezing
 
-        return versions.freeze(self, query, (name, version), project)
+        return freezing.freeze(self, query, (name, version), project)
 
     # What leaves, and comes back
 

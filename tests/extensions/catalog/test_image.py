@@ -14,10 +14,10 @@ from theatrum.catalog import arrays
 from theatrum.catalog.connection import Catalog
 from theatrum.catalog.errors import BadArray, BadQuery, BadRecord, NotFound
 from theatrum.catalog.facts import facts_of_array
+from theatrum.catalog.freezing import manifest
 from theatrum.catalog.image import CatalogImage
 from theatrum.catalog.local import LocalBackend
 from theatrum.catalog.record import recording
-from theatrum.catalog.versions import manifest
 
 from hub.durable.database import Database
 
