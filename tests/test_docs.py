@@ -12,11 +12,13 @@ from theatrum import quiz
 from hub.settings import Settings
 from services import cli
 from services.catalog.api import (
+    exports,
     images,
     live,
     me,
     pixels,
     projects,
+    queries,
     resources,
     rows,
     search,
@@ -45,7 +47,7 @@ def test_every_command_is_documented() -> None:
 
 def test_every_route_of_the_catalogue_is_documented() -> None:
     text = (DOCS / "catalog_api.md").read_text()
-    for module in (images, live, me, pixels, projects, search, work):
+    for module in (exports, images, live, me, pixels, projects, queries, search, work):
         for route in module.router.routes:
             assert f"{route.path}`" in text  # type: ignore[attr-defined]
     assert rows.router().routes

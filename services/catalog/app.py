@@ -15,18 +15,21 @@ from hub.signin import SignIn
 from services.catalog import inbox, store
 from services.catalog.api import (
     documents,
+    exports,
     images,
     keeping,
     live,
     me,
     pixels,
     projects,
+    queries,
     rows,
     search,
     work,
 )
 from services.catalog.api.here import Service
 from services.catalog.errors import STATUS, TooManyRequestsError
+from services.catalog.export_jobs import Exports
 from services.catalog.pages import front, image
 from tile_server.tokens import decode_key
 
@@ -47,7 +50,9 @@ def make_app(settings: Settings, tile_key: str) -> FastAPI:
             service.prober,
             inbox.watched(service.database.engine, home, service.prober),
         ):
+            app.state.exports.start()
             yield
+            app.state.exports.stop()
         service.database.close()
 
     app = FastAPI(
@@ -61,12 +66,15 @@ def make_app(settings: Settings, tile_key: str) -> FastAPI:
     )
     app.state.service = service
     app.state.feed = live.Feed(service.database)
+    app.state.exports = Exports(service.database, home.cache / "exports")
     pages.install_headers(app)
     problems.install(app, STATUS)
     _tell_when_to_try_again(app)
     SignIn().install(app)
     api = APIRouter(prefix=service.api)
     for router in (
+        exports.router,
+        queries.router,
         images.router,
         keeping.router,
         pixels.router,

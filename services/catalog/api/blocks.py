@@ -38,7 +38,7 @@ def lying(group: Path, key: str, wanted: str | None) -> Response:
     size = place.stat().st_size
     media = "application/json" if key.endswith(".json") else "application/octet-stream"
     headers = {"Accept-Ranges": "bytes", "Cache-Control": "private, max-age=3600"}
-    span = _span(wanted, size)
+    span = span_of(wanted, size)
     if span is None:
         return Response(place.read_bytes(), 200, headers, media)
     first, last = span
@@ -178,7 +178,7 @@ def _block(array: Any, place: tuple[int, ...]) -> bytes:
     return bytes(imagecodecs.zstd_encode(whole.tobytes(), level=1))
 
 
-def _span(wanted: str | None, size: int) -> tuple[int, int] | None:
+def span_of(wanted: str | None, size: int) -> tuple[int, int] | None:
     """The first and the last byte of a range (RFC 9110, 14.1.2); None for all."""
     found = _RANGE.fullmatch(wanted.strip()) if wanted else None
     if found is None or not (found[1] or found[2]):
