@@ -3,8 +3,8 @@
     python -m benchmarks.catalog.engine [--images 24] [--edge 128] [--runs 300]
 
 `speed_up` is the time of one worker process over that of two for the same batch of a
-node that computes (a Gaussian in three dimensions), on clusters that run already and
-have done one item before; it can be no more than the machine has processors to give.
+node that computes (Gaussians in three dimensions), on clusters that run already and
+have done four items before; it can be no more than the machine has processors to give.
 `runs_per_s` is how many runs of a node that does next to nothing are begun, done and
 written down a second, with their rows and events, on two workers; `cached_per_s` the
 same where all are found done. The answer is JSON.
@@ -26,7 +26,9 @@ from theatrum.catalog import connect
 from theatrum.catalog.connection import Catalog
 from theatrum.catalog.engine import Engine
 from theatrum.catalog.record import recording
-from theatrum.nodes.catalog import clip_percentile, gauss, histogram
+from theatrum.nodes.catalog import clip_percentile, histogram
+
+from benchmarks.catalog.texture import texture
 
 
 def study(folder: Path, count: int, edge: int) -> Catalog:
@@ -58,7 +60,7 @@ def speed_up(folder: Path, images: int, edge: int, rounds: int) -> dict[str, flo
             for workers, engine in ((1, one), (2, two)):
                 began = time.perf_counter()
                 batch = query.map(
-                    gauss, sigma=4.0 + turn, within="zyx", refresh=True, engine=engine
+                    texture, turn=turn, refresh=True, engine=engine
                 ).wait()
                 seconds[workers].append(time.perf_counter() - began)
                 assert batch.counts == {"succeeded": images}

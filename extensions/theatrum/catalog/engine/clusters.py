@@ -33,7 +33,7 @@ def local(address: Address, options: Options, workers: int) -> Opened:
             processes=True,
             memory_limit=options.memory or "auto",
             host="127.0.0.1",
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",
             resources=options.resources or None,
             **options.more,
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
@@ -124,20 +125,35 @@ class Distributed:
         self._resources = resources
         self._futures: dict[str, Any] = {}
         self._forgotten: set[str] = set()
+        self._asked: dict[str, tuple[float, int]] = {}
         self._progress: TellProgress | None = None
         client.subscribe_topic(TOPIC, self._heard)
 
     @property
     def workers(self) -> int:
         """Threads of all workers; at least one, for those that are still to come."""
-        return max(1, int(sum(self.client.nthreads().values())))
+        return self._of_cluster(
+            "workers", lambda: max(1, int(sum(self.client.nthreads().values())))
+        )
+
+    def _of_cluster(self, name: str, ask: Callable[[], int]) -> int:
+        """Ask the scheduler, once a second at most: each question is a round trip."""
+        moment = time.monotonic()
+        known = self._asked.get(name)
+        if known is None or moment - known[0] > 1.0:
+            known = self._asked[name] = (moment, ask())
+        return known[1]
 
     @property
     def memory_bytes(self) -> int:
         """What the smallest worker may use."""
-        known = self.client.scheduler_info(n_workers=-1)["workers"].values()
-        limits = [int(one.get("memory_limit") or 0) for one in known]
-        return min(limits, default=0)
+
+        def ask() -> int:
+            known = self.client.scheduler_info(n_workers=-1)["workers"].values()
+            limits = [int(one.get("memory_limit") or 0) for one in known]
+            return min(limits, default=0)
+
+        return self._of_cluster("memory", ask)
 
     def submit(
         self, work: Work, task: Task, done: TellDone, progress: TellProgress
@@ -226,8 +242,6 @@ def _on_worker(work: Work, task: Task) -> Done:
 
 def throttled(report: Report, least_s: float = 0.5) -> Report:
     """Return a report that passes on the first and then so many a second."""
-    import time
-
     last = [0.0]
 
     def told(share: float, text: str) -> None:
