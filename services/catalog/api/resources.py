@@ -14,14 +14,14 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from sqlalchemy import JSON, Boolean, Column, Float, Integer, String
 from theatrum.catalog.query.fields import RESOURCES, table_of
 from theatrum.catalog.tables.base import Moment
-from theatrum.catalog.writing import NEVER_NEW, WRITABLE, ours
+from theatrum.catalog.writing import NEVER_NEW, STAYS, WRITABLE, ours
 
 from services.catalog.api import rights
 from services.catalog.api.wire import INSIDE
 
 ANNOTATED = frozenset({"rois", "labels", "annotations", "views", "transforms"})
 """What somebody writes who may not change what the catalogue is about."""
-_OWN_ROUTES = frozenset({"projects", "saved_queries", "inbox", "events"})
+_OWN_ROUTES = frozenset({"projects", "inbox", "events"})
 
 MAX_TEXT = 100_000
 """Characters of text in a field."""
@@ -87,6 +87,7 @@ def change_model(resource: str) -> type[BaseModel]:
     fields: dict[str, Any] = {
         column.name: (_type(column) | None, Field(None, **_limit(column)))
         for column in _writable(resource)
+        if column.name not in STAYS
     }
     name = f"Changed{_title(resource)}"
     return create_model(name, __config__=ConfigDict(extra="forbid"), **fields)

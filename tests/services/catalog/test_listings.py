@@ -8,6 +8,7 @@ import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from theatrum.catalog import connect
 
 from tests.services.catalog.running import Site
 
@@ -173,3 +174,14 @@ def test_what_does_not_fit_makes_nothing(bob: httpx.Client, said: dict) -> None:
     before = len(bob.get("samples").json()["items"])
     assert bob.post("samples", json=said).status_code in (404, 422)
     assert len(bob.get("samples").json()["items"]) == before
+
+
+def test_a_question_is_kept_under_a_name(site: Site, bob: httpx.Client) -> None:
+    catalog = connect(site.url, token="bob")
+    query = catalog.images.filter(modality="MR", spacing__lte=1.0)
+    catalog.keep_query(query, "fine-mr", project="mri", title="Fine MR")
+    again = connect(site.url, token="dan").saved("fine-mr", project="mri")
+    assert [one.name for one in again] == ["mri-1", "mri-3"]
+    (kept,) = bob.get("saved_queries", params={"slug": "fine-mr"}).json()["items"]
+    assert kept["author"] == "bob"
+    assert bob.delete(f"saved_queries/{kept['id']}").status_code == 204
