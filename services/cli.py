@@ -16,6 +16,7 @@ from theatrum.deidentify.command import deidentify
 from hub import system_accounts
 from hub.home import Home
 from hub.settings import Settings, SettingsError, load
+from services.catalog import exchange_command
 from services.catalog.ingest_command import catalog_commands
 from services.dicom_client.command import dicom_client
 from services.ia_api.command import ia_api
@@ -30,6 +31,9 @@ images = typer.Typer(help="Register images.", no_args_is_help=True)
 collections = typer.Typer(help="Say who may see images.", no_args_is_help=True)
 app.add_typer(images, name="images")
 app.add_typer(collections, name="collections")
+catalog_commands.command("export")(exchange_command.export_command)
+catalog_commands.command("import")(exchange_command.import_command)
+catalog_commands.command("example-queries")(exchange_command.example_queries_command)
 app.add_typer(catalog_commands, name="catalog")
 app.add_typer(ia_api, name="ia-api")
 app.add_typer(dicom_client, name="dicom-client")

@@ -121,11 +121,11 @@ def files_of(path: Path) -> Iterator[Path]:
 def _known(
     rows: Rows, named: Mapping[tuple[str, str], str], files: Mapping[str, Path]
 ) -> dict[str, str]:
-    digests = {}
+    digests: dict[str, str] = {}
     for table in ("source_file", "asset", "data_table"):
         for row in rows.of(table):
             name = named.get((table, str(row["id"])))
-            if name in files and row["sha256"]:
+            if name is not None and name in files and row["sha256"]:
                 digests[name] = row["sha256"]
     for row in rows.of("image"):
         name = named.get(("image", row["id"]))
