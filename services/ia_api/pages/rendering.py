@@ -20,6 +20,7 @@ from fastapi.routing import APIRoute
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from hub.forms import is_script
 from hub.pages import CONTENT_POLICY
 from hub.signin import HubUnreachableError
 from services.ia_api import answers
@@ -31,7 +32,6 @@ from services.ia_api.pages.rights import (
     NoSuchPage,
     NotMeant,
     SessionOver,
-    is_script,
 )
 from services.ia_api.transitions import Lost
 

@@ -12,6 +12,7 @@ import pytest
 from fastapi.routing import APIRoute
 from sqlalchemy import insert, text
 
+from hub import forms
 from hub.durable.sealing import Sealer
 from hub.signin import Person
 from services.ia_api.database import open_database
@@ -298,7 +299,7 @@ def test_viewers_look_administrators_act_and_slide_ids_have_their_own_group() ->
 
 
 def test_a_page_token_is_of_one_session_of_one_installation() -> None:
-    tokens = {rights.xsrf_of(*one) for one in (("a", "k"), ("b", "k"), ("a", "l"))}
+    tokens = {forms.xsrf_of(*one) for one in (("a", "k"), ("b", "k"), ("a", "l"))}
     assert len(tokens) == 3
 
 
