@@ -121,6 +121,15 @@ class Settings(BaseSettings):
     """Worker processes of a cluster that is made for a batch; 0 for one a core. More
     finish earlier and leave less of the machine to the people on it."""
 
+    catalog_sources: str = ""
+    """Addresses from which editors of projects may have images taken (`POST /ingest`),
+    with spaces between them, such as `s3://study/ https://data.example/open/`: whatever
+    lies below one. The server asks them with its own credentials; none by default."""
+
+    catalog_upload_bytes: int = Field(200_000_000_000, ge=1)
+    """Bytes that one person's unfinished uploads may have together. Larger takes larger
+    files at once; the disk must hold all people's."""
+
     # Any: a table of its own, which the service checks (services/ia_api/settings.py).
     ia_api: dict[str, Any] = {}
     """The table `[ia_api]`: the apps for Sectra's pathology server. In the environment

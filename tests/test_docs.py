@@ -14,6 +14,7 @@ from services import cli
 from services.catalog.api import (
     exports,
     images,
+    inbox,
     live,
     me,
     pixels,
@@ -22,6 +23,7 @@ from services.catalog.api import (
     resources,
     rows,
     search,
+    uploads,
     work,
 )
 
@@ -47,7 +49,19 @@ def test_every_command_is_documented() -> None:
 
 def test_every_route_of_the_catalogue_is_documented() -> None:
     text = (DOCS / "catalog_api.md").read_text()
-    for module in (exports, images, live, me, pixels, projects, queries, search, work):
+    for module in (
+        exports,
+        images,
+        inbox,
+        live,
+        me,
+        pixels,
+        projects,
+        queries,
+        search,
+        uploads,
+        work,
+    ):
         for route in module.router.routes:
             assert f"{route.path}`" in text  # type: ignore[attr-defined]
     assert rows.router().routes

@@ -12,11 +12,13 @@ from hub import pages, problems
 from hub.home import Home
 from hub.settings import Settings
 from hub.signin import SignIn
-from services.catalog import inbox, store
+from services.catalog import inbox as handed_in
+from services.catalog import store
 from services.catalog.api import (
     documents,
     exports,
     images,
+    inbox,
     keeping,
     live,
     me,
@@ -25,12 +27,14 @@ from services.catalog.api import (
     queries,
     rows,
     search,
+    uploads,
     work,
 )
 from services.catalog.api.here import Service
 from services.catalog.errors import STATUS, TooManyRequestsError
 from services.catalog.export_jobs import Exports
-from services.catalog.pages import front, image
+from services.catalog.pages import batches, front, image, run
+from services.catalog.pages import inbox as inbox_pages
 from tile_server.tokens import decode_key
 
 
@@ -48,7 +52,7 @@ def make_app(settings: Settings, tile_key: str) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         with (
             service.prober,
-            inbox.watched(service.database.engine, home, service.prober),
+            handed_in.watched(service.database.engine, home, service.prober),
         ):
             app.state.exports.start()
             yield
@@ -83,11 +87,19 @@ def make_app(settings: Settings, tile_key: str) -> FastAPI:
         me.router,
         live.router,
         work.router,
+        uploads.router,
+        inbox.router,
         rows.router(),
     ):
         api.include_router(router)
     app.include_router(api)
-    for router in (front.router, image.router):
+    for router in (
+        front.router,
+        image.router,
+        inbox_pages.router,
+        batches.router,
+        run.router,
+    ):
         app.include_router(router, prefix=service.prefix.rstrip("/"))
     return app
 

@@ -34,6 +34,14 @@ class OutdatedError(CatalogError):
     """The asker changes a row as it no longer is."""
 
 
+class TooLargeError(CatalogError):
+    """What is sent is larger than is taken, or than was announced."""
+
+
+class SourceRefusedError(CatalogError):
+    """An address that the administrator does not allow images to be taken from."""
+
+
 class TooManyRequestsError(CatalogError):
     """Somebody asks too often."""
 
@@ -51,6 +59,8 @@ STATUS: dict[type[Exception], tuple[int, str]] = {
     ImageGoneError: (410, "Tell whoever keeps the slides that this file is gone."),
     ConflictError: (409, "Look at what is there, and choose another name."),
     OutdatedError: (412, "Load it anew, and change it then."),
+    TooLargeError: (413, "Send less, as the detail says."),
+    SourceRefusedError: (422, "Name an address that the administrator allows."),
     TooManyRequestsError: (429, "Ask less often: Retry-After says when."),
     errors.NotFound: (404, "Check its id, or ask who owns it for access."),
     errors.NotAllowed: (403, "Ask a maintainer of the project for a higher role."),

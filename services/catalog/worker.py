@@ -1,4 +1,5 @@
-"""The catalogue's worker: does the batches that were ordered over HTTP.
+"""The catalogue's worker: does the batches that were ordered over HTTP, and takes in
+what was sent (`intake.py`).
 
 Each batch is written down whole before it is queued (`engine/plans.py`), and each of
 its runs when it ends: a worker that is killed loses nothing, and the next one goes on.
@@ -25,6 +26,7 @@ from theatrum.catalog.tables import Batch as BatchRow
 from hub.durable.database import Database
 from hub.home import Home
 from hub.settings import Settings
+from services.catalog import intake
 
 log = logging.getLogger("services.catalog.worker")
 LOOK_S = 1.0
@@ -108,4 +110,9 @@ def main(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, leave)
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
-    work(settings, threading.Event())
+    # What comes in does not wait for an analysis of hours.
+    stop = threading.Event()
+    threading.Thread(
+        target=intake.take_in_orders, args=(settings, stop), daemon=True
+    ).start()
+    work(settings, stop)

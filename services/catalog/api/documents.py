@@ -26,6 +26,7 @@ _SAID = {
     409: "What is there already is in the way",
     410: "The file behind it is gone",
     412: "It changed meanwhile",
+    413: "Larger than is taken here, or than was announced",
     422: "Something in the request does not fit; the detail says what",
     429: "Too many requests; Retry-After says when to try again",
     503: "The hub does not answer",

@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import Response
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 from theatrum.catalog.rows import shown as plain
 
 from hub.signin import Person
@@ -51,6 +52,15 @@ def octets(count: float | None) -> str:
     return f"{size:.1f} TB"
 
 
+def duration(seconds: float) -> str:
+    """About how long something takes."""
+    if seconds < 90:
+        return f"about {max(1, round(seconds))} s"
+    if seconds < 5400:
+        return f"about {round(seconds / 60)} min"
+    return f"about {round(seconds / 3600)} h"
+
+
 def length(mm: float) -> str:
     """A length in the unit that people use for it."""
     return f"{mm:.3g} mm" if mm >= 0.1 else f"{mm * 1000:.3g} µm"
@@ -67,7 +77,17 @@ def facts(image: Mapping[str, Any]) -> str:
     return " · ".join(one.replace(" ", "\N{NO-BREAK SPACE}") for one in said)
 
 
-_environment.filters.update(facts=facts, length=length, octets=octets, plain=plain)
+_environment.filters.update(
+    duration=duration, facts=facts, length=length, octets=octets, plain=plain
+)
+
+
+def part(service: Service, template: str, **facts: Any) -> Markup:
+    """A part of a page. Any: what the template shows."""
+    text = _environment.get_template(template).render(
+        prefix=service.prefix, base_url=service.settings.base_url, **facts
+    )
+    return Markup(text)  # noqa: S704 - made by a template of ours, which escapes
 
 
 def page(

@@ -54,11 +54,11 @@ function show() {
     const ids = [...chosen].map((id) => `"${id}"`).join(", ");
     cell.value = chosen.size === 0 ? (cell.dataset.all ?? "") : `from theatrum import catalog\n\ncatalog.images.filter(id__in=[${ids}])`;
   }
-  const link = document.getElementById("download");
-  if (link instanceof HTMLAnchorElement) {
+  for (const link of document.querySelectorAll("a[data-words]")) {
+    if (!(link instanceof HTMLAnchorElement)) continue;
     const address = new URL(link.href);
-    const words = JSON.parse(link.dataset.words ?? "{}");
-    address.search = new URLSearchParams(chosen.size === 0 ? words : { id__in: [...chosen].join(",") }).toString();
+    const words = chosen.size === 0 ? JSON.parse(link.dataset.words ?? "{}") : { id__in: [...chosen].join(",") };
+    address.search = new URLSearchParams({ ...words, ...JSON.parse(link.dataset.also ?? "{}") }).toString();
     link.href = address.href;
   }
 }
@@ -100,4 +100,18 @@ document.addEventListener("change", (event) => {
   if (event.target instanceof HTMLSelectElement && event.target.dataset.plane !== undefined) {
     location.search = new URLSearchParams({ plane: event.target.value }).toString();
   }
+});
+
+/** One box chooses all of its kind that can be chosen. */
+document.addEventListener("change", (event) => {
+  const all = event.target;
+  if (!(all instanceof HTMLInputElement) || all.dataset.all === undefined) return;
+  for (const box of document.querySelectorAll(`[data-one="${all.dataset.all}"]`)) {
+    if (box instanceof HTMLInputElement && !box.disabled) box.checked = all.checked;
+  }
+});
+
+/** While somebody is asked whether it is meant, the page does not change under them. */
+document.addEventListener("htmx:beforeRequest", (event) => {
+  if (document.querySelector("#live details[open], #live input:focus")) event.preventDefault();
 });

@@ -1,0 +1,225 @@
+"""The pages of batches: all of them, and one as a matrix of items by steps.
+
+A batch that goes on is asked for again by htmx at the page's own address; where nothing
+changed the answer is empty, and nothing on the page is touched.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import HTMLResponse, RedirectResponse
+from sqlalchemy import func, select
+from theatrum.catalog.errors import CatalogError, NotFound
+from theatrum.catalog.query.spec import Q, Spec
+from theatrum.catalog.tables import Image, Project, Run
+
+from hub.forms import is_script, own_xsrf
+from hub.signin import Person
+from services.catalog.api import rights, work
+from services.catalog.api.here import Here, Service
+from services.catalog.pages.acting import Actor, Form, Looker, one
+from services.catalog.pages.rendering import page, part
+
+router = APIRouter(include_in_schema=False)
+SHOWN = 50
+ROWS = 100
+"""Items of a matrix on one page."""
+OPEN = frozenset({"queued", "running"})
+SIGNS: Mapping[str, tuple[str, str, str]] = {
+    "succeeded": ("✓", "good", "done"),
+    "cached": ("≡", "good", "done before"),
+    "failed": ("✗", "bad", "failed"),
+    "running": ("▶", "busy", "running"),
+    "queued": ("…", "wait", "waits"),
+    "waiting": ("?", "wait", "waits for a person"),
+    "cancelled": ("■", "calm", "cancelled"),
+    "skipped": ("↷", "calm", "left out"),
+}
+"""Of each state a sign, a colour and a word: never the colour alone."""
+
+
+@router.get("/batches")
+def batches_page(request: Request, service: Here, visitor: Looker) -> Response:
+    """The batches that the visitor may see, the newest first."""
+    backend = rights.Right(visitor, rights.READ).backend(service)
+    cursor = request.query_params.get("before", "")
+    at = int(cursor) if cursor.isdigit() and len(cursor) < 7 else 0
+    order = ("-created_at", "-id")
+    spec = Spec("batches", (Q(),), order=order, limit=SHOWN + 1, offset=at)
+    rows = backend.rows(spec)
+    told = _told(service, rows[:SHOWN])
+    return _live(
+        request,
+        service,
+        visitor,
+        "batches",
+        going=any(row["state"] in OPEN for row in told),
+        batches=told,
+        following=at + SHOWN if len(rows) > SHOWN else None,
+    )
+
+
+@router.get("/batches/{key}")
+def batch_page(request: Request, service: Here, visitor: Looker, key: str) -> Response:
+    """One batch, where the visitor may see it."""
+    return _batch(request, service, visitor, key)
+
+
+@router.post("/batches/{key}/{act}")
+def act(
+    request: Request, service: Here, visitor: Actor, form: Form, key: str, act: str
+) -> Response:
+    """Cancel a batch, do once more what failed, or answer a review."""
+    try:
+        if act == "cancel":
+            work.cancel_batch(
+                request, service, rights.Right(visitor, rights.CANCEL), key
+            )
+        elif act == "retry":
+            work.retry_batch(request, service, rights.Right(visitor, rights.RUN), key)
+        elif act == "review":
+            said = work.Answer(
+                approve=one(form, "approve") == "yes", comment=one(form, "comment")
+            )
+            right = rights.Right(visitor, rights.ANNOTATE)
+            work.review_run(request, service, right, one(form, "run"), said)
+        else:
+            raise NotFound("there is no such act")
+    except CatalogError as err:
+        return _batch(request, service, visitor, key, problem=str(err))
+    return RedirectResponse(f"{service.prefix}batches/{key}?done={act}", 303)
+
+
+def _batch(
+    request: Request, service: Service, visitor: Person, key: str, problem: str = ""
+) -> Response:
+    right = rights.Right(visitor, rights.READ)
+    try:
+        row = work.found(service, right, key)
+    except CatalogError:
+        detail = "There is nothing here, or you may not see it."
+        return page(service, visitor, "absent.html", status=404, detail=detail)
+    (told,) = _told(service, [row])
+    after = request.query_params.get("after", "")[:128]
+    matrix = work.matrix(service, key, ROWS, after)
+    with service.database.reading() as session:
+        names = right.projects(session, rights.RUN)
+    runs = Q(run__batch=key)
+    mine = told["project"] in names
+    ours = row["engine"].get("by") == work.BY_SERVICE
+    failed = told["states"].get("failed", 0) + told["states"].get("cancelled", 0)
+    going = row["state"] in OPEN
+    return _live(
+        request,
+        service,
+        visitor,
+        "batch",
+        going=going,
+        status=409 if problem else 200,
+        problem=problem,
+        batch=told,
+        steps=matrix["steps"],
+        items=_named(service, matrix["items"]),
+        following=matrix["next"],
+        signs=SIGNS,
+        results=right.backend(service).count(Spec("images", (runs,))),
+        reviews=_reviews(service, right, key) if mine else (),
+        may_cancel=mine and going,
+        may_retry=mine and ours and not going and failed > 0,
+        done=request.query_params.get("done", ""),
+    )
+
+
+def _reviews(service: Service, right: rights.Right, key: str) -> Sequence[Any]:
+    return work.reviews(work.local(service, right), key)
+
+
+def _live(
+    request: Request,
+    service: Service,
+    visitor: Person,
+    name: str,
+    *,
+    going: bool,
+    status: int = 200,
+    **facts: Any,  # Any: what the template shows
+) -> Response:
+    """A page with a part that follows what happens; or only that part."""
+    xsrf = own_xsrf(request)
+    inner = part(service, f"{name}_live.html", xsrf=xsrf, **facts)
+    digest = hashlib.sha256(f"{going}{inner}".encode()).hexdigest()[:16]
+    if is_script(request) and request.query_params.get("seen") == digest:
+        return Response(status_code=204)
+    words = {
+        name: value
+        for name, value in request.query_params.items()
+        if name in ("after", "before")
+    }
+    live = part(
+        service,
+        "live.html",
+        inner=inner,
+        digest=digest,
+        going=going,
+        address=request.url.path + (f"?{urlencode(words)}" if words else ""),
+    )
+    if is_script(request):
+        return HTMLResponse(live)
+    return page(
+        service, visitor, f"{name}.html", status=status, xsrf=xsrf, live=live, **facts
+    )
+
+
+def _told(service: Service, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Batches with their projects, how their runs stand, and how far they are."""
+    keys = [row["id"] for row in rows]
+    with service.database.reading() as session:
+        query = (
+            select(Run.batch_id, Run.state, func.count())
+            .where(Run.batch_id.in_(keys))
+            .group_by(Run.batch_id, Run.state)
+        )
+        states: dict[str, dict[str, int]] = {key: {} for key in keys}
+        for key, state, count in session.execute(query):
+            states[key][state] = count
+        wanted = {row["project_id"] for row in rows}
+        found = select(Project.id, Project.name).where(Project.id.in_(wanted))
+        names = {row.id: row.name for row in session.execute(found)}
+    return [
+        dict(row)
+        | {
+            "project": names[row["project_id"]],
+            "states": states[row["id"]],
+            "signs": [
+                (*SIGNS.get(state, ("·", "calm", state)), count)
+                for state, count in sorted(states[row["id"]].items())
+            ],
+            "total": _total(row, states[row["id"]]),
+            "ended": sum(
+                count
+                for state, count in states[row["id"]].items()
+                if state in work.FINAL
+            ),
+            "sign": SIGNS.get(row["state"], ("·", "calm", row["state"])),
+        }
+        for row in rows
+    ]
+
+
+def _total(row: Mapping[str, Any], states: Mapping[str, int]) -> int:
+    planned = row["counts"].get("total") or row["counts"].get("items") or 0
+    return max(int(planned), sum(states.values()))
+
+
+def _named(service: Service, items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Items by the names of their images, where they are images."""
+    keys = [item["item"] for item in items]
+    with service.database.reading() as session:
+        query = select(Image.id, Image.name).where(Image.id.in_(keys))
+        names = {row.id: row.name for row in session.execute(query)}
+    return [item | {"name": names.get(item["item"], "")} for item in items]
