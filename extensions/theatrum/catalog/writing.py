@@ -40,6 +40,8 @@ WRITABLE = frozenset(
 )
 """What people may write; runs, measurements and files come of work alone."""
 NEVER_NEW = frozenset({"images", "acquisitions"})
+STAYS = frozenset({"target_kind", "target_id", "image_id", "project_id", "project"})
+"""What a row is about: set when it is made, and never again."""
 OURS = frozenset(
     {
         *("id", "created_at", "updated_at", "deleted_at", "run_id", "author"),
@@ -92,8 +94,8 @@ def change(
 ) -> RowData:
     """Set columns of a row."""
     _check(resource, values)
-    if "project_id" in values or "project" in values:
-        raise BadRecord("a row stays in its project")
+    if STAYS & values.keys():
+        raise BadRecord("a row stays in its project, and about what it is about")
     with (
         _refusing(),
         recording(
@@ -128,7 +130,8 @@ def _created(
     if owner is not None:
         project = owner
     elif name is not None or "project_id" in values:
-        project = project_for(backend, book, name or values.pop("project_id")).id
+        wanted = values.pop("project_id") if name is None else name
+        project = project_for(backend, book, wanted).id
     elif model is Label and backend.writable is None:
         project = None
     else:

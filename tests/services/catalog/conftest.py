@@ -28,11 +28,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """`mri` is ann's to maintain, the lab's to edit, for readers to read; `secret`
     belongs to the stranger alone."""
     with catalogue(tmp_path_factory.mktemp("catalogue"), PEOPLE) as running:
-        _fill(running)
+        fill(running)
         yield running
 
 
-def _fill(site: Site) -> None:
+def fill(site: Site) -> None:
+    """Write the two projects."""
     with recording(site.app.state.service.database, "ann") as book:
         for name, roles in {
             "mri": {"@ann": "maintainer", "lab": "editor", "readers": "viewer"},

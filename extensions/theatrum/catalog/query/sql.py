@@ -59,6 +59,11 @@ Rows = Select[*tuple[Any, ...]]
 Projects = frozenset[str] | None
 """The names of the projects that the asker may see; None for all."""
 
+THINGS = (
+    *("image", "source_file", "acquisition", "data_table", "asset"),
+    *("roi", "measurement", "subject", "sample"),
+)
+"""Tables whose rows go into runs, or come out of them."""
 SEARCH = "search"
 """A field of images alone: their words."""
 
@@ -123,6 +128,8 @@ class Compiler:
             parts.append(self._owner_visible(table, name))
         if self.projects is not None:
             parts += self._in_projects(table, name)
+            if name in ("run_input", "run_output"):
+                parts += self._things_visible(table)
         return and_(true(), *parts)
 
     def _owner_visible(self, table: FromClause, name: str) -> Condition:
@@ -143,6 +150,21 @@ class Compiler:
         inner = select(project.c.id).where(project.c.name.in_(names))
         mine = table.c.project_id.in_(inner)
         return [or_(mine, table.c.project_id.is_(None)) if name in SHARED else mine]
+
+    def _things_visible(self, table: FromClause) -> list[Condition]:
+        """What went into a run, or came out of it, may be of another project than it:
+        not even its id and checksum are told then."""
+        parts: list[Condition] = []
+        for kind in THINGS:
+            thing = Base.metadata.tables[kind].alias()
+            there = (
+                select(thing.c.id)
+                .where(thing.c.id == table.c.object_id, *self._in_projects(thing, kind))
+                .correlate(table)
+                .exists()
+            )
+            parts.append(or_(table.c.object_kind != kind, there))
+        return parts
 
     # Conditions
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
@@ -146,23 +147,32 @@ def _lines(session: Session, ids: Sequence[str]) -> dict[str, str]:
             *(Subject.label, Subject.species, Subject.diagnosis),
             *(Experiment.name, Experiment.description, CohortGroup.name),
         )
-        .outerjoin(Acquisition, Acquisition.id == Image.acquisition_id)
-        .outerjoin(Sample, Sample.id == Image.sample_id)
-        .outerjoin(Subject, Subject.id == subject)
+        .outerjoin(Acquisition, _own(Acquisition, Image.acquisition_id))
+        .outerjoin(Sample, _own(Sample, Image.sample_id))
+        .outerjoin(Subject, _own(Subject, subject))
         .outerjoin(
             Experiment,
-            Experiment.id == func.coalesce(Sample.experiment_id, Subject.experiment_id),
+            _own(
+                Experiment,
+                func.coalesce(Sample.experiment_id, Subject.experiment_id),
+            ),
         )
         .outerjoin(
             CohortGroup,
-            CohortGroup.id == func.coalesce(Sample.group_id, Subject.group_id),
+            _own(CohortGroup, func.coalesce(Sample.group_id, Subject.group_id)),
         )
         .where(Image.id.in_(ids))
     )
     found = {row[0]: [str(part) for part in row[1:] if part] for row in rows}
     channels = select(Channel.image_id, Channel.name, Channel.marker, Channel.fluor)
-    notes = select(Annotation.target_id, Annotation.key, Annotation.text).where(
-        Annotation.target_kind == "image", Annotation.deleted_at.is_(None)
+    notes = (
+        select(Annotation.target_id, Annotation.key, Annotation.text)
+        .join(Image, Image.id == Annotation.target_id)
+        .where(
+            Annotation.target_kind == "image",
+            Annotation.deleted_at.is_(None),
+            Annotation.project_id == Image.project_id,
+        )
     )
     for query, owner in (
         (channels, Channel.image_id),
@@ -175,6 +185,16 @@ def _lines(session: Session, ids: Sequence[str]) -> dict[str, str]:
         key: f" {_BETWEEN} ".join(" ".join(words(part)) for part in parts)
         for key, parts in found.items()
     }
+
+
+# Any: a column of an id
+def _own(table: Any, key: Any) -> ColumnElement[bool]:
+    """The row of that id, where it is of the image's project: who may find an image by
+    a word may also see where the word stands."""
+    found: ColumnElement[bool] = and_(
+        table.id == key, table.project_id == Image.project_id
+    )
+    return found
 
 
 def _touched(session: Session) -> set[str]:
