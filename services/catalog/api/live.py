@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 from fastapi import APIRouter, Query, Request, WebSocket, WebSocketDisconnect
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, or_, select
 from theatrum.catalog.errors import CatalogError, NotFound
 from theatrum.catalog.query.spec import Q, Spec
 from theatrum.catalog.tables import Event
@@ -104,11 +104,14 @@ class Feed:
                 self._task = None
 
     def since(self, seq: int, topics: set[str], most: int) -> list[dict[str, Any]]:
-        """What happened after an event, as far as it is about the topics."""
-        listener = Listener(topics, asyncio.Queue(most))
-        for event in self._after(seq, most):
-            listener.offer(event)
-        return [listener.waiting.get_nowait() for _ in range(listener.waiting.qsize())]
+        """The first events after one, as far as they are about the topics."""
+        projects = [
+            int(key)
+            for kind, _, key in (topic.partition("/") for topic in topics)
+            if kind == "project"
+        ]
+        about = or_(Event.topic.in_(topics), Event.project_id.in_(projects))
+        return self._after(seq, most, about)
 
     async def _follow(self) -> None:
         while True:
@@ -128,8 +131,12 @@ class Feed:
         with self._database.reading() as session:
             return session.scalar(select(func.max(Event.seq))) or 0
 
-    def _after(self, seq: int, most: int) -> list[dict[str, Any]]:
+    def _after(
+        self, seq: int, most: int, about: ColumnElement[bool] | None = None
+    ) -> list[dict[str, Any]]:
         query = select(Event).where(Event.seq > seq).order_by(Event.seq).limit(most)
+        if about is not None:
+            query = query.where(about)
         with self._database.reading() as session:
             return [_said(event) for event in session.scalars(query)]
 
@@ -181,11 +188,13 @@ async def get_events(
             listener.topics = wanted
             yield ": listening\n\n"
             sent = int(last) if last.isdigit() else None
-            if sent is not None:
+            more = True
+            while more and sent is not None:
                 missed = await run_in_threadpool(feed.since, sent, wanted, QUEUED)
                 for one in missed:
                     sent = one["seq"]
                     yield _event(one)
+                more = len(missed) == QUEUED
             async for event in _followed(listener, service, right):
                 if event is None:
                     yield ": still here\n\n"
