@@ -74,6 +74,9 @@ class Acquisition:
         maker, model, software, field strength: short texts and numbers.
     protocol
         Settings of the acquisition by name, units in the name (`echo_time_ms`).
+    raw_meta
+        Of DICOM the numbers and codes of how it was taken and of its pixels, by tag
+        (`00180087`); no text in which a person could be named.
     patient
         A pseudonym of the subject within its source, or "": what groups scenes of one
         subject where no rule says more. Never a name.
@@ -89,6 +92,7 @@ class Acquisition:
     frame_of_reference: str = ""
     device: Mapping[str, Any] = field(default_factory=dict)
     protocol: Mapping[str, Any] = field(default_factory=dict)
+    raw_meta: Mapping[str, Any] = field(default_factory=dict)
     patient: str = ""
 
 

@@ -234,6 +234,8 @@ def _acquired(about: Mapping[str, Any], item: Prepared) -> dict[str, Any]:
         "body_part": _short(told.get("body_part") or about["body_part"], 64),
         "laterality": _short(told.get("laterality") or about["laterality"], 16),
         "protocol": dict(about["protocol"]),
+        # An item that waited in the inbox may have been looked at by an older version.
+        "raw_meta": dict(about.get("raw_meta") or {}),
     }
 
 

@@ -43,6 +43,8 @@ def test_what_is_told_of_a_scan_names_nobody(tmp_path: Path) -> None:
     assert scene.acquisition.description == ""
     assert scene.acquisition.device["field_strength_t"] == 3
     assert scene.acquisition.protocol["echo_time_ms"] == 4.5
+    assert scene.acquisition.raw_meta["00180087"] == 3
+    assert {tag[:4] for tag in scene.acquisition.raw_meta} == {"0018", "0028"}
 
 
 def test_a_key_makes_one_pseudonym_for_one_patient(tmp_path: Path) -> None:

@@ -283,8 +283,26 @@ def acquisition(header: Header, *, key: bytes = b"") -> Acquisition:
         frame_of_reference=header.text("FrameOfReferenceUID"),
         device=device,
         protocol=protocol,
+        raw_meta=_raw(dataset),
         patient=_patient(header, key),
     )
+
+
+_OF_TAKING = (0x0018, 0x0028)
+"""Groups of how an image was taken, and of its pixels (PS3.6, 6)."""
+_NUMBERS_AND_CODES = frozenset({"CS", "DS", "FD", "FL", "IS", "SL", "SS", "UL", "US"})
+
+
+def _raw(dataset: Dataset) -> dict[str, Any]:
+    """Numbers and codes by tag, as `raw_meta` keeps them; of no other group and kind,
+    for a text may name anybody."""
+    told: dict[str, Any] = {}
+    for element in dataset:
+        if element.tag.group in _OF_TAKING and element.VR in _NUMBERS_AND_CODES:
+            value = _plain(element.value, ())
+            if value not in (None, "", []):
+                told[f"{element.tag.group:04X}{element.tag.element:04X}"] = value
+    return told
 
 
 def _patient(header: Header, key: bytes) -> str:
