@@ -56,6 +56,7 @@ RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
     416: {"description": "There is no such part"},
 }
 ZIPPED = RESPONSES | {200: {"description": "The archive", "content": {MEDIA_TYPE: {}}}}
+TABLED = RESPONSES | {200: {"description": "The table", "content": {PARQUET: {}}}}
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def export_json(request: Request, service: Here, right: Exporting) -> Response:
     return as_json(service, right, spec, "images")
 
 
-@router.get("/images/export.parquet", responses=RESPONSES)
+@router.get("/images/export.parquet", responses=TABLED)
 def export_parquet(request: Request, service: Here, right: Exporting) -> Response:
     """All rows that the words find, as a Parquet file."""
     spec = _wanted(request).spec

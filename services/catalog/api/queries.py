@@ -78,7 +78,7 @@ def export_query_json(
     return exports.as_json(service, right, wanted.spec, wanted.name)
 
 
-@router.get("/{slug}/export.parquet", responses=exports.RESPONSES)
+@router.get("/{slug}/export.parquet", responses=exports.TABLED)
 def export_query_parquet(
     request: Request, service: Here, right: Exporting, slug: str
 ) -> Response:
