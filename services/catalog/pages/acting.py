@@ -18,6 +18,7 @@ from hub.forms import (
     body_of,
     is_meant,
     is_same,
+    is_script,
     own_xsrf,
 )
 from hub.signin import Person, SignIn, SignInNeededError
@@ -29,7 +30,13 @@ Fields = dict[str, list[str]]
 
 async def _looking(request: Request) -> Person:
     sign_in = cast(SignIn, request.app.state.sign_in)
-    person = await sign_in.page(request)
+    try:
+        person = await sign_in.page(request)
+    except SignInNeededError as err:
+        if is_script(request):
+            # The hub's sign-in is no part of our page.
+            raise NotAllowed("you are no longer signed in: open the page anew") from err
+        raise
     if not is_meant(request, own_xsrf(request)):
         raise NotAllowed("open the page by its address")
     return person
