@@ -9,8 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hub.home import Home
 from theatrum.catalog.backend import Backend
-from theatrum.catalog.errors import NotConnected, near
+from theatrum.catalog.errors import BadRecord, NotConnected, near
 from theatrum.catalog.query.fields import RESOURCES
 from theatrum.catalog.query.lazy import Query
 from theatrum.catalog.query.spec import Spec
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from theatrum.catalog.exchange.importing import Imported
     from theatrum.catalog.image import CatalogImage
+    from theatrum.catalog.ingest import Report
 
 HOME = "THEATRUM_HOME"
 
@@ -138,6 +140,38 @@ class Catalog:
         from theatrum.catalog.exchange.importing import import_bundle
 
         return import_bundle(self.backend, Path(path), project)
+
+    def ingest(
+        self,
+        *sources: str | os.PathLike[str],
+        project: str,
+        copy: bool = False,
+        deidentify: str = "",
+        **fields: Any,
+    ) -> Report:
+        """Take images in: files, folders, archives, addresses.
+
+        The report tells what was taken, was known, or was refused and why. `fields`
+        hold for all of it, such as `experiment__name="Pilot"`. A service takes images
+        by upload: this is for a catalogue in a folder.
+        """
+        from theatrum.catalog.ingest import Wishes, ingest
+        from theatrum.catalog.local import LocalBackend
+
+        if not isinstance(self.backend, LocalBackend):
+            raise BadRecord(
+                "this catalogue is far away: upload the files on its page, or by "
+                "POST /api/v1/uploads"
+            )
+        wishes = Wishes(
+            project, self.backend.user, copy=copy, profile=deidentify, fields=fields
+        )
+        return ingest(
+            self.backend.database,
+            Home(self.backend.files),
+            [os.fspath(one) for one in sources],
+            wishes,
+        )
 
     def close(self) -> None:
         """Give back what is held."""
