@@ -375,7 +375,12 @@ async def _form(request: Request) -> FormData:
     try:
         parser = MultiPartParser(request.headers, bounded(), max_files=1, max_fields=1)
         return await parser.parse()
-    except (MultiPartException, KeyError, UnicodeDecodeError) as err:
+    except (
+        MultiPartException,
+        ClientDisconnect,
+        KeyError,
+        UnicodeDecodeError,
+    ) as err:
         raise BadRecord("the multipart body cannot be read") from err
 
 
