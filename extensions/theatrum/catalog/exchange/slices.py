@@ -126,8 +126,10 @@ def estimated_bytes(row: RowData, how: Chosen) -> int:
             count = min(count, how.central)
         if how.every is not None:
             count = -(-count // how.every)
-        # A quarter of a byte for each pixel: a scan's JPEG at quality 90.
-        total += 0.25 * count * np.prod(sides) / sides[across] * min(row["n_c"] or 1, 3)
+        # A quarter of a byte for each pixel (a scan's JPEG at quality 90), and what
+        # every JPEG and every file of a zip begins with.
+        pixels = np.prod(sides) / sides[across] * min(row["n_c"] or 1, 3)
+        total += count * (0.25 * pixels + 800)
     return int(total)
 
 
