@@ -142,6 +142,7 @@ def test_a_thousand_items_survive_the_death_of_a_worker_and_of_the_driver(
     survives(tmp_path, cluster, 1000, 30)
 
 
+@pytest.mark.long
 def test_an_item_that_kills_its_workers_is_left_out_and_the_rest_is_done(
     tmp_path: Path,
 ) -> None:
@@ -194,6 +195,7 @@ def test_progress_of_a_worker_reaches_the_notebook(
     assert batch.counts == {"cancelled": 1}
 
 
+@pytest.mark.long
 def test_a_cluster_is_reached_by_tls_and_only_with_its_certificate(
     tmp_path: Path,
 ) -> None:
@@ -224,6 +226,7 @@ def test_a_cluster_is_reached_by_tls_and_only_with_its_certificate(
         cluster.close()
 
 
+@pytest.mark.long
 def test_one_giant_image_is_spread_over_all_workers(tmp_path: Path) -> None:
     import nibabel
     from theatrum.catalog.record import recording
@@ -245,6 +248,7 @@ def test_one_giant_image_is_spread_over_all_workers(tmp_path: Path) -> None:
     assert np.array_equal(array, values.transpose(2, 1, 0).max(axis=0))
 
 
+@pytest.mark.long
 def test_a_batch_whose_scheduler_went_away_is_gone_on_with_elsewhere(
     tmp_path: Path, cluster: Cluster
 ) -> None:
