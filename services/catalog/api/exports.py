@@ -57,6 +57,7 @@ RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
 }
 ZIPPED = RESPONSES | {200: {"description": "The archive", "content": {MEDIA_TYPE: {}}}}
 TABLED = RESPONSES | {200: {"description": "The table", "content": {PARQUET: {}}}}
+TABLED = RESPONSES | {200: {"description": "The table", "content": {PARQUET: {}}}}
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import threading
 import time
 import zipfile
@@ -352,3 +353,13 @@ def test_an_unknown_parameter_is_refused(ann: httpx.Client) -> None:
 def test_a_query_of_another_project_is_not_there(ann: httpx.Client) -> None:
     assert ann.get("queries/tumour?project=secret").status_code == 404
     assert ann.get("queries/none").status_code == 404
+
+
+def test_the_front_page_says_what_downloads_take(stock: Site) -> None:
+    cookie = stock.cookie("ann")
+    with httpx.Client(cookies={cookie["name"]: cookie["value"]}) as browser:
+        page = browser.get(f"{stock.url}/", timeout=30).text
+    assert "images/export.zip?what=originals" in page
+    assert "queries/tumour-slices/export.zip?project=mri" in page
+    assert re.search(r"2 images, [\d.]+ k?B, about \d+ s", page)
+    assert "secret" not in page
