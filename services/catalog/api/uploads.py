@@ -1,5 +1,4 @@
-"""Images come in over HTTP: uploads that go on where they were cut off, addresses,
-arrays of notebooks.
+"""Images come in over HTTP: uploads that go on where they were cut off, addresses.
 
 What is sent is written to the disk, synced, before it is answered, and never opened
 here: the catalogue's worker takes it in through the ingest library (`intake.py`).
@@ -9,13 +8,10 @@ Somebody else's upload answers like one that is not there.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
-import tempfile
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated, Any, Final
 from urllib.parse import unquote, urlsplit
 
@@ -23,21 +19,16 @@ from fastapi import APIRouter, Header, Request, Response
 from fastapi import Path as InPath
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.datastructures import FormData, UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
-from theatrum.catalog import receiving
-from theatrum.catalog.errors import BadRecord, NotAllowed, NotFound
+from theatrum.catalog.errors import NotAllowed, NotFound
 from theatrum.catalog.ingest.errors import BadUpload
 from theatrum.catalog.ingest.uploads import Status, Uploads
 from theatrum.catalog.query.spec import Q, Spec
 
 from hub import problems
-from services.catalog.api import images
 from services.catalog.api.here import Here, Service
 from services.catalog.api.rights import Right, Writing
 from services.catalog.api.tagged import tagged
-from services.catalog.api.work import local
 from services.catalog.errors import SourceRefusedError, TooLargeError
 from services.catalog.intake import Order, Orders, new_key, uploads_of
 
@@ -60,30 +51,6 @@ _BODY: Final[dict[str, Any]] = {
         "content": {
             "application/offset+octet-stream": {
                 "schema": {"type": "string", "format": "binary"}
-            }
-        },
-    }
-}
-_MULTIPART: Final[dict[str, Any]] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["kept", "array"],
-                    "properties": {
-                        "kept": {
-                            "type": "string",
-                            "description": "JSON: the name, project, inputs, ...",
-                        },
-                        "array": {
-                            "type": "string",
-                            "format": "binary",
-                            "description": "A zip of an OME-Zarr group, stored",
-                        },
-                    },
-                }
             }
         },
     }
@@ -254,32 +221,6 @@ def get_order(request: Request, service: Here, right: Writing, key: Key) -> Resp
     return tagged(request, _shown(order, None))
 
 
-@router.post("/images", status_code=201, openapi_extra=_MULTIPART)
-async def keep_array(request: Request, service: Here, right: Writing) -> Response:
-    """Keep an array with the run that made it; `image.save` of a notebook sends it."""
-    folder = service.home.images / ".coming"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    form = await _form(request)
-    kept, array = form.get("kept"), form.get("array")
-    try:
-        said = json.loads(kept) if isinstance(kept, str) else None
-    except ValueError:
-        said = None
-    if not isinstance(said, dict) or not isinstance(array, UploadFile):
-        raise BadRecord("send the fields `kept`, a JSON object, and `array`, a zip")
-    with tempfile.TemporaryDirectory(dir=folder) as place:
-        package = Path(place, "array.zip")
-        await run_in_threadpool(_copy, array, package)
-        row = await run_in_threadpool(
-            receiving.receive, local(service, right), package, said
-        )
-    backend = right.backend(service)
-    (whole,) = images.presented(service, backend, [backend.whole("images", row["id"])])
-    answer = tagged(request, whole, status=201)
-    answer.headers["Location"] = f"{service.api}/images/{row['id']}"
-    return answer
-
-
 def check_project(service: Service, right: Right, name: str) -> None:
     """Raise NotFound or NotAllowed where the asker may not put anything there."""
     backend = right.backend(service)
@@ -355,40 +296,6 @@ async def _blocks(request: Request) -> AsyncIterator[bytes]:
         pass
     if held:
         yield bytes(held)
-
-
-async def _form(request: Request) -> FormData:
-    """The parts of a multipart body, files on the disk; bounded as it comes."""
-
-    async def bounded() -> AsyncIterator[bytes]:
-        left = receiving.PACKED_BYTES + (2 << 20)
-        async for piece in request.stream():
-            left -= len(piece)
-            if left < 0:
-                raise TooLargeError(
-                    f"an array may have {receiving.PACKED_BYTES >> 30} GiB when packed"
-                )
-            yield piece
-
-    if not request.headers.get("Content-Type", "").startswith("multipart/form-data"):
-        raise BadRecord("send multipart/form-data with the fields `kept` and `array`")
-    try:
-        parser = MultiPartParser(request.headers, bounded(), max_files=1, max_fields=1)
-        return await parser.parse()
-    except (
-        MultiPartException,
-        ClientDisconnect,
-        KeyError,
-        UnicodeDecodeError,
-    ) as err:
-        raise BadRecord("the multipart body cannot be read") from err
-
-
-def _copy(array: UploadFile, package: Path) -> None:
-    with package.open("xb") as file:
-        while block := array.file.read(1 << 20):
-            file.write(block)
-    array.file.close()
 
 
 def _status(uploads: Uploads, order: Order) -> Status | None:
