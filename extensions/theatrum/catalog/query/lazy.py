@@ -126,8 +126,16 @@ class Query(Generic[Handle]):
     def _named(self, key: str) -> Handle:
         project, slash, name = key.partition("/")
         if slash and self.spec.of in ("images", "samples", "experiments", "flows"):
-            return self.get(project__name=project, name=name)
-        return self.get(id=key)
+            found = self.filter(project__name=project, name=name)
+        else:
+            found = self.filter(id=key)
+        try:
+            return found.one()
+        except NotFound as err:
+            raise NotFound(
+                f"none of the {self.spec.of} is {key!r}: name it as project/name or by "
+                "its id, as a listing shows them"
+            ) from err
 
     def count(self) -> int:
         """How many rows there are."""
