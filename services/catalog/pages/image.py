@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +22,8 @@ from services.catalog.pages.rendering import length, octets, page
 router = APIRouter(include_in_schema=False)
 
 PLANES = (("ax", "Axial"), ("cor", "Coronal"), ("sag", "Sagittal"))
+# No page may style inline (hub/pages.py); the pages' own style sheet does it.
+_STYLE = re.compile(r' style="[^"]*"')
 _AXIS = {"ax": "S", "cor": "A", "sag": "R"}
 _OPPOSITE = {"R": "R", "L": "R", "A": "A", "P": "A", "S": "S", "I": "S"}
 
@@ -66,7 +69,7 @@ def image_page(
             Spec("measurements", (Q(image_id=image_id),), order=("name",), limit=100)
         ),
         lineage=Markup(  # noqa: S704 - drawn by the library, which escapes names
-            trace(backend, "image", image_id)._repr_html_()
+            _STYLE.sub("", trace(backend, "image", image_id)._repr_html_())
         ),
         cell=f'from theatrum import catalog\n\nimage = catalog.images["{image_id}"]\n'
         "image.array",

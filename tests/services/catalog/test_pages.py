@@ -1,0 +1,269 @@
+"""The catalogue's pages in a browser, as a person uses them."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import nibabel
+import numpy as np
+import pytest
+from playwright.sync_api import BrowserContext, Page, expect
+from theatrum.catalog.ingest import Wishes, ingest
+from theatrum.catalog.ingest.inbox import collect
+from theatrum.catalog.record import recording
+from theatrum.catalog.tables import FileRule, ProjectGroup
+
+from hub.settings import load
+from services.catalog import intake, worker
+from tests.browser import Traffic, browser
+from tests.services.catalog.running import Site, catalogue
+
+PEOPLE = {"ria": ["lab"], "leo": ["readers"]}
+SHOTS = os.environ.get("THEATRUM_SHOTS", "")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """`brain`, the lab's: three scans, one of them damaged since, and two that wait."""
+    folder = tmp_path_factory.mktemp("pages")
+    with catalogue(folder / "home", PEOPLE) as running:
+        database = running.app.state.service.database
+        with recording(database, "ria") as book:
+            project = book.project("brain", title="Brains")
+            for group, role in {"lab": "maintainer", "readers": "viewer"}.items():
+                project.groups.append(ProjectGroup(group=group, role=role))
+            book.session.flush()
+            rule = FileRule(project_id=project.id, name="animals")
+            rule.pattern = r"(?P<animal>m\d+)_(?P<stain>[a-z]+)"
+            rule.fields = {"animal": "subject__label", "stain": "sample__stain"}
+            book.add(rule)
+        scans = [
+            _scan(folder / f"sub-0{number}_T1w.nii", number) for number in (1, 2, 3)
+        ]
+        wishes = Wishes("brain", "ria")
+        ingest(database, running.home, [str(one) for one in scans], wishes)
+        scans[2].write_bytes(b"damaged")
+        waits = [_scan(folder / f"m0{number}_he.nii", number) for number in (5, 6)]
+        collect(database, running.home, [str(one) for one in waits], wishes)
+        yield running
+
+
+def _scan(path: Path, seed: int) -> Path:
+    z, y, x = np.mgrid[:16, :24, :20]
+    ball = ((z - 8) / 7) ** 2 + ((y - 12) / 10) ** 2 + ((x - 10) / 8) ** 2 < 1
+    noise = np.random.default_rng(seed).integers(0, 40, ball.shape)
+    values = (ball * 400 + noise).astype(np.int16).T
+    nibabel.save(nibabel.Nifti1Image(values, np.diag([1, 1, 1.5, 1])), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def context(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrowserContext]:
+    with browser(tmp_path_factory.mktemp("profile")) as made:
+        yield made
+
+
+@pytest.fixture
+def page(context: BrowserContext, site: Site) -> Iterator[Page]:
+    """A page of ria's; nothing leaves the origin, and no script complains."""
+    context.clear_cookies()
+    context.add_cookies([site.cookie("ria")])
+    traffic = Traffic.of(context)
+    made = context.new_page()
+    made.set_default_timeout(30_000)
+    complaints: list[str] = []
+    made.on("pageerror", lambda error: complaints.append(str(error)))
+    made.on(
+        "console",
+        lambda line: complaints.append(line.text) if line.type == "error" else None,
+    )
+    yield made
+    made.close()
+    assert traffic.outside(site.url) == []
+    # The icon is the hub's, which is not here; a form that is refused answers 409.
+    told = [one for one in complaints if "404" not in one and "409" not in one]
+    assert told == []
+
+
+@pytest.fixture
+def working(site: Site) -> Iterator[None]:
+    """The catalogue's worker, in threads of the tests."""
+    settings = load(
+        {"THEATRUM_HOME": str(site.home.root), "THEATRUM_CATALOG_ENGINE": "threads"}
+    )
+    stop = threading.Event()
+    threads = [
+        threading.Thread(target=work, args=(settings, stop))
+        for work in (worker.work, intake.take_in_orders)
+    ]
+    for thread in threads:
+        thread.start()
+    yield
+    stop.set()
+    for thread in threads:
+        thread.join(60)
+
+
+def _look(page: Page, name: str) -> None:
+    """No text is cut at 390 pixels, in light and dark; a picture where asked for."""
+    for width, scheme in (
+        (1280, "light"),
+        (1280, "dark"),
+        (390, "light"),
+        (390, "dark"),
+    ):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.emulate_media(color_scheme=scheme)
+        wide = page.evaluate("document.documentElement.scrollWidth")
+        assert wide <= width, f"{name} is {wide} wide at {width}"
+        if SHOTS:
+            page.screenshot(path=f"{SHOTS}/{name}-{width}-{scheme}.png", full_page=True)
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.emulate_media(color_scheme="light")
+
+
+def test_a_person_finds_an_image_and_looks_at_it(page: Page, site: Site) -> None:
+    page.goto(f"{site.url}/")
+    expect(page.get_by_role("heading", name="3 images")).to_be_visible()
+    _look(page, "front")
+    page.get_by_label("Words in names").fill("sub-02")
+    page.get_by_role("button", name="Find").press("Enter")
+    expect(page.get_by_role("heading", name="1 image", exact=True)).to_be_visible()
+    page.locator("a.open").focus()
+    page.keyboard.press("Enter")
+    slider = page.get_by_label("Number")
+    slider.focus()
+    before = slider.input_value()
+    page.keyboard.press("ArrowRight")
+    assert int(slider.input_value()) == int(before) + 1
+    expect(page).to_have_url(re.compile("index="))
+    _look(page, "image")
+
+
+def test_a_person_reviews_what_waits(page: Page, site: Site, working: None) -> None:
+    page.goto(f"{site.url}/inbox")
+    first = page.locator(".waiting > li").filter(has_text="m05_he.nii")
+    expect(first.get_by_text("animals")).to_be_visible()
+    expect(first.get_by_label("subject label")).to_have_value("m05")
+    drawn = "image => image.decode().then(() => image.naturalWidth)"
+    assert first.locator("img").evaluate(drawn) > 10
+    _look(page, "inbox")
+    # Kept out and brought back, by the keyboard alone.
+    page.get_by_role("button", name="Keep out m05_he.nii").focus()
+    page.keyboard.press("Enter")
+    expect(
+        page.get_by_role("status").filter(has_text="1 item kept out")
+    ).to_be_visible()
+    expect(page.locator(".waiting > li")).to_have_count(1)
+    page.get_by_role("button", name="Undo", exact=True).focus()
+    page.keyboard.press("Enter")
+    expect(page.locator(".waiting > li")).to_have_count(2)
+    # Tried, a rule changes nothing.
+    page.get_by_label("Names like").fill(r"m(?P<animal>\d+)")
+    page.get_by_label("Are (JSON").fill('{"subject__label": "mouse {animal}"}')
+    page.get_by_role("button", name="Try it").click()
+    expect(page.get_by_text("subject__label = mouse 05")).to_be_visible()
+    page.get_by_label("Are (JSON").fill("{")
+    page.get_by_role("button", name="Try it").click()
+    expect(page.get_by_role("alert")).to_contain_text("no JSON")
+    # Said anew and let in, both at once.
+    page.goto(f"{site.url}/inbox")
+    first.get_by_label("subject label").fill("mouse-five")
+    page.get_by_label("choose all").check()
+    page.get_by_role("button", name="Let in what is chosen").click()
+    expect(page.get_by_role("status").filter(has_text="2 items let in")).to_be_visible()
+    with site.client("ria") as client:
+        _until(
+            lambda: client.get("images", params={"subject__label": "mouse-five"})
+            .json()["items"]
+        )  # fmt: skip
+
+
+def _until(look) -> None:
+    for _ in range(1200):
+        if look():
+            return
+        threading.Event().wait(0.05)
+    raise AssertionError("it did not come")
+
+
+def test_a_person_runs_a_node_and_follows_its_batch(
+    page: Page, site: Site, working: None
+) -> None:
+    page.goto(f"{site.url}/run?name__startswith=sub")
+    expect(page.get_by_role("heading", name="Run a flow on 3 images")).to_be_visible()
+    page.get_by_label("What is to be done").select_option("node:project")
+    page.get_by_role("button", name="Go on").click()
+    page.get_by_label("How").select_option("mean")
+    page.get_by_label("First").fill("1")
+    page.get_by_label("What you call it").fill("Means")
+    _look(page, "run")
+    page.get_by_role("button", name="Run on 3 images").click()
+    expect(page).to_have_url(re.compile("/batches/"))
+    # It follows by itself, without a reload.
+    expect(page.locator(".matrix tbody tr")).to_have_count(3, timeout=60_000)
+    expect(page.locator(".headline > .state").first).to_contain_text(
+        "done", timeout=60_000
+    )
+    signs = page.locator(".matrix td .state").all_inner_texts()
+    assert sorted(one.strip()[0] for one in signs) == ["✓", "✓", "✗"]
+    expect(page.locator(".matrix .why").filter(has_text=re.compile("."))).to_have_count(
+        1
+    )
+    expect(page.get_by_role("link", name="2 images made")).to_be_visible()
+    _look(page, "batch")
+    page.get_by_role("button", name="Do once more what failed").press("Enter")
+    expect(page.get_by_text("What failed is done once more")).to_be_visible()
+    page.get_by_role("link", name="Batches").first.click()
+    expect(page.get_by_role("link", name="Means")).to_be_visible()
+    expect(page.get_by_role("cell", name="ria")).to_be_visible()
+    _look(page, "batches")
+
+
+def test_a_batch_is_cancelled_only_after_a_question(page: Page, site: Site) -> None:
+    query = {"of": "images", "where": [{"field": "project", "value": "brain"}]}
+    with site.client("ria") as client:
+        order = {"node": "histogram", "query": query, "name": "To cancel"}
+        batch = client.post("batches", json=order).json()
+    page.goto(f"{site.url}/batches/{batch['id']}")
+    expect(page.get_by_role("button", name="Cancel this batch")).to_be_hidden()
+    page.locator("#ask-cancel").press("Enter")
+    page.get_by_role("button", name="Cancel this batch").press("Enter")
+    expect(page.get_by_text("Cancelled: what ended stays")).to_be_visible()
+    with site.client("ria") as client:
+        assert client.get(f"batches/{batch['id']}").json()["state"] == "cancelled"
+
+
+def test_who_only_reads_is_offered_nothing_that_changes(
+    context: BrowserContext, site: Site
+) -> None:
+    context.clear_cookies()
+    context.add_cookies([site.cookie("leo")])
+    page = context.new_page()
+    page.goto(f"{site.url}/inbox")
+    expect(page.get_by_text("You edit no project")).to_be_visible()
+    page.goto(f"{site.url}/run")
+    expect(page.get_by_text("edit no project that results could go to")).to_be_visible()
+    page.close()
+
+
+@pytest.mark.parametrize(
+    "path", ["inbox", "run", "batches/x/cancel", "batches/x/retry"]
+)
+def test_a_form_without_the_token_of_a_page_changes_nothing(
+    site: Site, path: str
+) -> None:
+    cookie = site.cookie("ria")
+    cookies = {cookie["name"]: cookie["value"]}
+    with httpx.Client(cookies=cookies) as client:
+        for fields in ({"act": "accept"}, {"act": "accept", "_xsrf": "0" * 64}):
+            answer = client.post(f"{site.url}/{path}", data=fields)
+            assert answer.status_code == 403, answer.text
+        # Nor is a page with a token read by a script of the same origin.
+        answer = client.get(f"{site.url}/inbox", headers={"Sec-Fetch-Dest": "empty"})
+        assert answer.status_code == 403
