@@ -51,10 +51,6 @@ class Order:
     projects: Sequence[int]
     person: str
 
-    def key(self, tag: str) -> str:
-        """One order of one person for one content is one job."""
-        return f"{tag}"
-
 
 class Cancelled(CatalogError):
     """Somebody cancelled the job while it ran."""
@@ -136,11 +132,11 @@ class Exports:
         self._cancelled.add(key)
         with recording(self.database, person) as book:
             job = book.get(Batch, key)
-            if job.state in ("queued", "running"):
+            if job.state in ("queued", "running", "succeeded"):
                 book.change(job, state="cancelled", ended_at=now())
         self._wake.set()
         if job.state == "cancelled":
-            self._partial(key).unlink(missing_ok=True)
+            self._forget(key)
 
     def path(self, key: str) -> Path:
         """Where a job's file lies when it is whole."""
@@ -159,7 +155,7 @@ class Exports:
             try:
                 self._make(job)
             except Cancelled:
-                self._partial(job.id).unlink(missing_ok=True)
+                self._forget(job.id)
             except Exception as error:
                 # The boundary: whatever an image's reader fails with is this job's
                 # fault alone, and the next in line goes on.
@@ -240,6 +236,10 @@ class Exports:
             if state in ("succeeded", "failed"):
                 moments["ended_at"] = now()
             book.change(row, state=state, counts=counts, **moments)
+
+    def _forget(self, key: str) -> None:
+        self._partial(key).unlink(missing_ok=True)
+        self.path(key).unlink(missing_ok=True)
 
     def _partial(self, key: str) -> Path:
         return self.files / f".{key}.partial"
