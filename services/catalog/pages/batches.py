@@ -14,7 +14,9 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from sqlalchemy import func, select
+from theatrum.catalog.engine.ledger import FINAL
 from theatrum.catalog.errors import CatalogError, NotFound
+from theatrum.catalog.flows.running import reviews
 from theatrum.catalog.query.spec import Q, Spec
 from theatrum.catalog.tables import Image, Project, Run
 
@@ -128,15 +130,11 @@ def _batch(
         following=matrix["next"],
         signs=SIGNS,
         results=right.backend(service).count(Spec("images", (runs,))),
-        reviews=_reviews(service, right, key) if mine else (),
+        reviews=reviews(work.local(service, right), key) if mine else (),
         may_cancel=mine and going,
         may_retry=mine and ours and not going and failed > 0,
         done=request.query_params.get("done", ""),
     )
-
-
-def _reviews(service: Service, right: rights.Right, key: str) -> Sequence[Any]:
-    return work.reviews(work.local(service, right), key)
 
 
 def _live(
@@ -186,7 +184,7 @@ def _told(service: Service, rows: Sequence[Mapping[str, Any]]) -> list[dict[str,
         )
         states: dict[str, dict[str, int]] = {key: {} for key in keys}
         for key, state, count in session.execute(query):
-            states[key][state] = count
+            states[str(key)][state] = count
         wanted = {row["project_id"] for row in rows}
         found = select(Project.id, Project.name).where(Project.id.in_(wanted))
         names = {row.id: row.name for row in session.execute(found)}
@@ -200,15 +198,15 @@ def _told(service: Service, rows: Sequence[Mapping[str, Any]]) -> list[dict[str,
                 for state, count in sorted(states[row["id"]].items())
             ],
             "total": _total(row, states[row["id"]]),
-            "ended": sum(
-                count
-                for state, count in states[row["id"]].items()
-                if state in work.FINAL
-            ),
+            "ended": _ended(states[row["id"]]),
             "sign": SIGNS.get(row["state"], ("·", "calm", row["state"])),
         }
         for row in rows
     ]
+
+
+def _ended(states: Mapping[str, int]) -> int:
+    return sum(number for state, number in states.items() if state in FINAL)
 
 
 def _total(row: Mapping[str, Any], states: Mapping[str, int]) -> int:
