@@ -23,6 +23,7 @@ from theatrum.catalog.engine.errors import BadBatch
 from theatrum.catalog.flows.expansion import FlowPlan
 from theatrum.catalog.flows.graph import BadFlow, Flow
 from theatrum.catalog.flows.validation import nodes_of, problems
+from theatrum.catalog.query.spec import Q, Spec
 from theatrum.catalog.record import recording
 from theatrum.catalog.tables import Batch as BatchRow
 from theatrum.catalog.tables import Flow as FlowRow
@@ -152,6 +153,15 @@ def rerun(
 # People's answers
 
 
+def _inputs(backend: LocalBackend, run_id: str) -> dict[str, list[str]]:
+    """What is to be looked at: by port the ids, in their order."""
+    order = ("port", "position")
+    found: dict[str, list[str]] = {}
+    for row in backend.rows(Spec("run_inputs", (Q(run_id=run_id),), order=order)):
+        found.setdefault(row["port"], []).append(row["object_id"])
+    return found
+
+
 def reviews(backend: LocalBackend, batch_id: str | None = None) -> list[dict[str, Any]]:
     """Return what waits for a person: run, item, step, and what is to be looked at."""
     query = select(Run).where(Run.state == "waiting", Run.engine_key == "review")
@@ -170,7 +180,7 @@ def reviews(backend: LocalBackend, batch_id: str | None = None) -> list[dict[str
                     "batch": row.batch_id,
                     "item": row.item_key,
                     "step": row.node_key,
-                    "inputs": row.metrics.get("inputs", {}),
+                    "inputs": _inputs(backend, row.id),
                 }
             )
         return found

@@ -234,6 +234,8 @@ def test_an_item_waits_for_a_person_and_the_others_go_on(tmp_path: Path) -> None
     assert batch.state == "waiting"
     assert batch.counts == {"succeeded": 3, "waiting": 3}
     yes, no, _ = batch.reviews
+    (looked_at,) = (key for keys in yes["inputs"].values() for key in keys)
+    assert "gauss" in catalog.images[looked_at].name
     batch.review(yes["run"], approve=True)
     batch.review(no["run"], approve=False, comment="moved")
     batch.resume("sync").wait(120)
