@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from theatrum.catalog.formats.dicom.grouping import (
     without_doubles,
 )
 from theatrum.catalog.formats.dicom.headers import (
+    DAMAGED,
     Header,
     acquisition,
     facts,
@@ -47,7 +49,24 @@ def open_series(paths: Sequence[Path], *, key: bytes = b"") -> list[Scene]:
     with warnings.catch_warnings():
         # pydicom's warnings quote values, which can be a patient's.
         warnings.simplefilter("ignore")
-        return _scenes(paths, key)
+        with _damage_told(paths[0]):
+            return _scenes(paths, key)
+
+
+@contextmanager
+def _damage_told(path: Path) -> Iterator[None]:
+    """Say that a header is damaged where pydicom cannot make sense of a value.
+
+    pydicom reads values when they are asked for, so that any question can find one that
+    is cut off, of no kind that there is, or no number. Its words quote the value.
+    """
+    try:
+        yield
+    except DAMAGED as error:
+        raise Damaged(
+            f"{path.name} has a header that cannot be read ({type(error).__name__}): "
+            "export it anew."
+        ) from error
 
 
 def _scenes(paths: Sequence[Path], key: bytes) -> list[Scene]:
@@ -55,7 +74,8 @@ def _scenes(paths: Sequence[Path], key: bytes) -> list[Scene]:
     left_out: list[tuple[str, str]] = []
     for number, path in enumerate(sorted(paths)):
         try:
-            found += slices_of(read_header(path), number)
+            with _damage_told(path):
+                found += slices_of(read_header(path), number)
         except FormatError as error:
             if len(paths) == 1:
                 raise
