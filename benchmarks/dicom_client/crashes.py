@@ -42,6 +42,8 @@ from tests.services.dicom_client.client_site import (
     write,
 )
 
+PATIENCE_S = 15.0
+"""So long a person goes on looking for an upload: the server may still be at it."""
 WORKERS = 2
 EDGES = (
     *("deidentified", "packed", "uploading", "submitted", "processing", "ready"),
@@ -130,6 +132,8 @@ class Run:
         self._decided: Counter[str] = Counter()
         self._found: set[str] = set()
         """Series whose task a person looked up: no worker submitted them."""
+        self._looked: dict[str, float] = {}
+        """Since when somebody looks for the upload of a series."""
         self._kills: Counter[str] = Counter()
         self._dropped = [number for number in range(count) if number % 5]
         self._port = free_port()
@@ -258,6 +262,10 @@ class Run:
         if one["stopped"] == "upload-unknown":
             token = self._token(site, one["id"])
             way, body = "upload", {"token": token}
+            since = self._looked.setdefault(one["id"], time.monotonic())
+            if token is None and time.monotonic() < since + PATIENCE_S:
+                return
+            del self._looked[one["id"]]
             if token is not None:
                 self._found.add(one["id"])
         elif one["stopped"] == "token":
