@@ -287,3 +287,5 @@ class _refusing:  # noqa: N801  (reads as a verb in a with)
             ) from error
         if isinstance(error, StatementError):
             raise BadRecord(f"a value does not fit its column: {error.orig}") from error
+        if isinstance(error, OverflowError):  # SQLite's driver, of numbers over 64 bits
+            raise BadRecord("a number is larger than any column holds") from error

@@ -65,8 +65,12 @@ class OverTheWire(LocalBackend):
 
 # Any: columns of whatever table
 def shown(row: Mapping[str, Any]) -> RowData:
-    """A row without what stays inside."""
-    return {name: value for name, value in row.items() if name not in INSIDE}
+    """A row without what stays inside; of a failure its words, not the source lines."""
+    said = {name: value for name, value in row.items() if name not in INSIDE}
+    if isinstance(said.get("error"), dict):
+        error = said["error"].items()
+        said["error"] = {name: text for name, text in error if name != "traceback"}
+    return said
 
 
 def refuse_inside(spec: Spec, *more: str) -> None:

@@ -257,7 +257,9 @@ def get_run_events(
     service: Here,
     right: Reading,
     key: Key,
-    after: Annotated[int, Query(ge=-1, description="Events after this one")] = -1,
+    after: Annotated[
+        int, Query(ge=-1, le=2**31 - 1, description="Events after this one")
+    ] = -1,
 ) -> Response:
     """What happened during a run, in order; `GET /events` tells when there is more."""
     run = one_run(service, right, key)

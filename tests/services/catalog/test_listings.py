@@ -185,3 +185,15 @@ def test_a_question_is_kept_under_a_name(site: Site, bob: httpx.Client) -> None:
     (kept,) = bob.get("saved_queries", params={"slug": "fine-mr"}).json()["items"]
     assert kept["author"] == "bob"
     assert bob.delete(f"saved_queries/{kept['id']}").status_code == 204
+
+
+def test_a_number_over_64_bits_is_refused(bob: httpx.Client) -> None:
+    (run, *_) = bob.get("runs").json()["items"]
+    assert bob.get(f"runs/{run['id']}/events?after={2**80}").status_code == 422
+    made = bob.post("subjects", json={"project": "mri", "label": "big"}).json()
+    address = f"subjects/{made['id']}"
+    assert bob.patch(address, json={"birth_year": 2**80}).status_code == 422
+    big = {"project": "mri", "label": "bigger", "birth_year": 2**80}
+    assert bob.post("subjects", json=big).status_code == 422
+    assert bob.get("projects/99999999999999999999999").status_code in (404, 422)
+    bob.delete(address)

@@ -90,6 +90,11 @@ def test_a_node_is_done_on_all_that_a_query_finds(
     told = wes.get(f"batches/{batch['id']}/matrix").json()
     states = [item["steps"][""]["state"] for item in told["items"]]
     assert sorted(states) == ["failed", "succeeded", "succeeded", "succeeded"]
+    (failed,) = wes.get(
+        "runs", params={"batch_id": batch["id"], "state": "failed"}
+    ).json()["items"]
+    assert failed["error"]["message"]
+    assert "traceback" not in failed["error"]
     # Who asked over HTTP gets the results like any other image.
     made = connect(site.url, token="wes").images.filter(run__batch=batch["id"])
     assert sorted(int(one.array.max()) for one in made) == [10, 11, 12]
@@ -169,8 +174,16 @@ def test_a_flow_is_kept_and_run(wes: httpx.Client, working: None) -> None:
         ({"node": "to_nifti", "query": QUERY, "params": {"name": "x"}}, 422),
         ({"node": "project", "query": QUERY, "params": {"engine": "tcp://x:1"}}, 422),
         ({"node": "merge_channels", "query": QUERY, "by": "path"}, 422),
-        ({"node": "project", "query": {"of": "images", "where": [
-            {"field": "path__startswith", "value": "/"}]}}, 422),
+        (
+            {
+                "node": "project",
+                "query": {
+                    "of": "images",
+                    "where": [{"field": "path__startswith", "value": "/"}],
+                },
+            },
+            422,
+        ),
     ],
 )
 def test_an_order_that_cannot_be_is_refused(
