@@ -162,7 +162,7 @@ class CatalogImage(Row):
         made_by = make if isinstance(node, str) else node
         if made_by is None:
             raise BadArray("give the function, as derive('name', function)")
-        array = made_by(self.array, **params)
+        array = _cut_from(self.array, made_by(self.array, **params))
         code = _digest_of_code(made_by)
         return Derived(self, array, node=name, params=params, code=code)
 
@@ -407,6 +407,31 @@ def _moved(array: xarray.DataArray, axis: str, begin: int) -> xarray.DataArray:
     for row in moved[:3]:
         row[3] += row[column] * begin
     return array.assign_attrs(affine=moved)
+
+
+def _cut_from(source: xarray.DataArray, array: xarray.DataArray) -> xarray.DataArray:
+    """The array with the affine of its own first voxel, where a part was taken.
+
+    A part by `isel` or `sel` keeps the source's attributes, and tells only by its
+    coordinates where it begins, how it steps, and whether it runs backwards.
+    """
+    affine = array.attrs.get("affine")
+    if affine is None or affine != source.attrs.get("affine"):
+        return array
+    moved = [list(map(float, row)) for row in affine]
+    for column, dim in enumerate("xyz"):
+        if dim not in source.coords or dim not in array.coords:
+            continue
+        old, new = source.coords[dim].values, array.coords[dim].values.reshape(-1)
+        if old.size < 2 or not new.size:
+            continue
+        step = float(old[1] - old[0])
+        begin = (float(new[0]) - float(old[0])) / step
+        stride = (float(new[1]) - float(new[0])) / step if new.size > 1 else 1.0
+        for row in moved[:3]:
+            row[3] += row[column] * begin
+            row[column] *= stride
+    return array.assign_attrs(affine=moved) if moved != affine else array
 
 
 def _masked(

@@ -177,6 +177,27 @@ def test_what_is_saved_of_several_names_them_all(
     assert both.lineage.originals() == [("source_file", catalog.files.one().id)]
 
 
+@pytest.mark.parametrize(
+    ("part", "first", "step"),
+    [
+        ({"z": slice(1, 3)}, (0, 0, 1), (1, 1, 1)),
+        ({"x": slice(2, None, 3), "y": slice(4, None)}, (2, 4, 0), (3, 1, 1)),
+        ({"y": slice(None, None, -1)}, (0, 5, 0), (1, -1, 1)),
+        ({"z": 2}, (0, 0, 2), (1, 1, 1)),
+    ],
+)
+def test_a_part_lies_in_the_patient_where_it_was_taken_from(
+    scan: CatalogImage,
+    part: dict[str, slice | int],
+    first: tuple[int, ...],
+    step: tuple[int, ...],
+) -> None:
+    taken = scan.derive("part", lambda array: array.isel(part)).array
+    affine = np.asarray(taken.attrs["affine"])
+    assert np.allclose(affine[:, 3], AFFINE @ [*first, 1])
+    assert np.allclose(affine[:3, :3], AFFINE[:3, :3] * step)
+
+
 def test_every_derived_row_has_one_run_and_reaches_the_originals(
     catalog: Catalog, database: Database, scan: CatalogImage
 ) -> None:
