@@ -23,7 +23,7 @@ PEOPLE = {
 }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """`mri` is ann's to maintain, the lab's to edit, for readers to read; `secret`
     belongs to the stranger alone."""

@@ -135,8 +135,10 @@ def _engines(site: Site) -> list[psutil.Process]:
     found = []
     for process in site._processes:
         for child in psutil.Process(process.pid).children(recursive=True):
-            if "engine_process" in " ".join(child.cmdline()):
-                found.append(child)
+            # One that ends meanwhile is no engine any more.
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if "engine_process" in " ".join(child.cmdline()):
+                    found.append(child)
     return found
 
 
