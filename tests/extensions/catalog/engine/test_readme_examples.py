@@ -116,7 +116,10 @@ def test_binarys_example_gives_pictures_of_named_queries(tmp_path: Path) -> None
     catalog = heads(tmp_path)
     healthy = catalog.images.filter(sample__group__name="healthy", kind="original")
     catalog.keep_query(
-        catalog.images.filter(sample__group__name="healthy", plane="ax"),
+        # What the recipe keeps at its end; the steps before keep theirs, too.
+        catalog.images.filter(
+            sample__group__name="healthy", plane="ax", run__node_key="store-ax"
+        ),
         "notumor-ax",
         project="brains",
         title="Healthy, axial",
