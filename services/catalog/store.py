@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine, select
-from sqlalchemy.orm import Session, joinedload
+from sqlalchemy.orm import Session
 from theatrum.catalog.database import open_database, teach_case
 from theatrum.catalog.facts import facts_of_view
 from theatrum.catalog.tables import Image, Project, ProjectGroup, Result
@@ -24,7 +24,7 @@ from theatrum.catalog.tables import Image, Project, ProjectGroup, Result
 from hub.database import open_engine
 from hub.home import Home
 from hub.signin import Person
-from services.catalog.errors import BadNameError, ImageGoneError, NoSuchImageError
+from services.catalog.errors import BadNameError, ImageGoneError
 from tile_server.errors import TileServerError
 from tile_server.probing import Prober, ProbeSettings
 from tile_server.readers.imports import IMPORTS
@@ -58,47 +58,6 @@ def groups_of(person: Person) -> frozenset[str]:
     if person.kind == "service":
         return frozenset({f"formgrade-{person.name}"})
     return person.groups
-
-
-def visible(
-    session: Session, person: Person, *, collection: str | None = None
-) -> Sequence[Image]:
-    """The images that the asker may see, by collection and name."""
-    query = (
-        select(Image)
-        .join(Image.project)
-        .where(
-            Project.id.in_(
-                select(ProjectGroup.project_id).where(
-                    ProjectGroup.group.in_(groups_of(person))
-                )
-            )
-        )
-        .where(Image.deleted_at.is_(None), Image.state == "ready")
-        .options(joinedload(Image.project))
-        .order_by(Project.name, Image.name)
-    )
-    if collection is not None:
-        query = query.where(Project.name == collection)
-    return session.scalars(query).all()
-
-
-def find(session: Session, person: Person, image_id: str) -> Image:
-    """The image, where it is there and the asker may see it.
-
-    Raises
-    ------
-    NoSuchImageError
-        Where it is not; nothing tells which of the two.
-    """
-    image = session.get(Image, image_id, options=[joinedload(Image.project)])
-    if (
-        image is None
-        or image.deleted_at
-        or not groups_of(person) & {entry.group for entry in image.project.groups}
-    ):
-        raise NoSuchImageError(f"there is no image {image_id} that you may see")
-    return image
 
 
 def results_of(session: Session, image: Image) -> Sequence[Result]:

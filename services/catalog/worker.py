@@ -32,6 +32,7 @@ log = logging.getLogger("services.catalog.worker")
 LOOK_S = 1.0
 """Between looks for a batch, while there is none."""
 BY_SERVICE = "service"
+"""In a batch's `engine`: this worker does it, not somebody's notebook."""
 
 
 def work(settings: Settings, stop: threading.Event) -> None:

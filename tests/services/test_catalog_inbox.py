@@ -14,14 +14,16 @@ from sqlalchemy.orm import Session
 from theatrum.catalog.tables import Image, Result
 
 from hub.home import Home
+from hub.scopes import named
 from hub.signin import Person
 from services.catalog import inbox, store
-from services.catalog.errors import NoSuchImageError
+from services.catalog.api.rights import READ, Right
 from tests.slides import YCBCR, write_slide
 from tile_server.probing import Prober, ProbeSettings
 
-TEACHER = Person("teacher", "user", frozenset({"teachers"}))
-STRANGER = Person("stranger", "user", frozenset({"others"}))
+READS = frozenset(named("catalog:read"))
+TEACHER = Person("teacher", "user", frozenset({"teachers"}), READS)
+STRANGER = Person("stranger", "user", frozenset({"others"}), READS)
 MARKS = {"type": "FeatureCollection", "features": []}
 
 
@@ -148,10 +150,9 @@ def test_only_who_may_see_the_collection_finds_image_and_result(
     inbox.take_in(engine, home, prober)
     with Session(engine) as session:
         store.ensure_collection(session, "cases", ["teachers"])
-        (image,) = store.visible(session, TEACHER)
-        assert store.find(session, TEACHER, image.id) is image
-        with pytest.raises(NoSuchImageError):
-            store.find(session, STRANGER, image.id)
+        (image,) = session.scalars(select(Image))
+        assert Right(TEACHER, READ).projects(session) == {image.project.name}
+        assert Right(STRANGER, READ).projects(session) == frozenset()
 
 
 def test_what_comes_while_the_catalogue_runs_is_taken_in(

@@ -36,6 +36,7 @@ from services.catalog.api.rights import Annotating, Cancelling, Reading, Right, 
 from services.catalog.api.tagged import tagged
 from services.catalog.api.wire import refuse_inside
 from services.catalog.errors import ConflictError
+from services.catalog.worker import BY_SERVICE
 
 router = APIRouter(tags=["work"])
 Key = Annotated[str, Path(max_length=64)]
@@ -43,8 +44,6 @@ Key = Annotated[str, Path(max_length=64)]
 NOT_HERE = frozenset({"run_notebook", "run_container"})
 """Nodes that run code which somebody brings: not under the service's account."""
 OFFERED = tuple(name for name in NODES if name not in NOT_HERE)
-BY_SERVICE = "service"
-"""In a batch's `engine`: the catalogue's worker does it, not somebody's notebook."""
 MOST_ITEMS = 100_000
 _NO_PARAMETERS = frozenset(
     {

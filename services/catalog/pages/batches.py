@@ -26,6 +26,7 @@ from services.catalog.api import rights, work
 from services.catalog.api.here import Here, Service
 from services.catalog.pages.acting import Actor, Form, Looker, one
 from services.catalog.pages.rendering import page, part
+from services.catalog.worker import BY_SERVICE
 
 router = APIRouter(include_in_schema=False)
 SHOWN = 50
@@ -113,7 +114,7 @@ def _batch(
         names = right.projects(session, rights.RUN)
     runs = Q(run__batch=key)
     mine = told["project"] in names
-    ours = row["engine"].get("by") == work.BY_SERVICE
+    ours = row["engine"].get("by") == BY_SERVICE
     failed = told["states"].get("failed", 0) + told["states"].get("cancelled", 0)
     going = row["state"] in OPEN
     return _live(
