@@ -198,6 +198,8 @@ class _Writer:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting or self._closing)
                 if not self._waiting:
+                    # A connection is a thread's own; the log stays while one is open.
+                    self._disk.close()
                     return
                 some = [
                     self._waiting.popleft()

@@ -69,7 +69,9 @@ def test_memory_and_disk_stay_within_their_budgets(tmp_path: Path) -> None:
         kept.tile(str(number), lambda number=number: jpeg(number, 10_000))
     assert sum(kept.recent(str(number)) is not None for number in range(300)) <= 5
     assert kept.recent("299") == jpeg(299, 10_000)
+    kept.flush()
     kept.close()
+    assert not (tmp_path / "cache.db-wal").exists()
     on_disk = sum(file.stat().st_size for file in tmp_path.rglob("*.*"))
     assert on_disk < 600_000
 
