@@ -513,6 +513,7 @@ def _sweep(folder: Path) -> None:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if time.time() - left.stat().st_mtime > _YOUNG_S or _holds(left):
+                    _take_back(left, folder)
                     shutil.rmtree(left, ignore_errors=True)
             finally:
                 os.close(handle)
@@ -524,7 +525,12 @@ def _holds(folder: Path) -> bool:
 
 
 def _publish(staging: Path, target: Path) -> None:
-    """Let the package appear; nothing that exists is replaced."""
+    """Let the package appear; nothing that exists is replaced.
+
+    A new folder appears at once. In one that exists already the files appear one after
+    the other, and stay in `staging` until all are there: so whoever finds them both
+    knows what a run that was killed meanwhile has put there, and takes it back.
+    """
     _sync(staging)
     try:
         if staging.parent != target:
@@ -534,14 +540,36 @@ def _publish(staging: Path, target: Path) -> None:
         names = sorted(p.name for p in staging.iterdir() if p.name != REPORT_NAME)
         for name in [*names, REPORT_NAME]:  # the report last: with it all is there
             os.link(staging / name, target / name)
-            (staging / name).unlink()
-        staging.rmdir()
         _sync(target)
-    except OSError as err:
+    except BaseException as err:
+        _take_back(staging, target)
+        if not isinstance(err, OSError):
+            raise
         raise FolderError(
             f"The package could not be moved to {target}: {err.strerror}. "
             "Nothing there was replaced; run again with a new folder."
         ) from err
+
+
+def _take_back(staging: Path, target: Path) -> None:
+    """Remove what was published of a package, unless all of it was.
+
+    Without a report nothing of it was published yet, or it is being removed.
+    """
+    report = staging / REPORT_NAME
+    if not report.exists() or _is_same(report, target / REPORT_NAME):
+        return
+    for file in staging.iterdir():
+        if _is_same(file, target / file.name):
+            (target / file.name).unlink()
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    """Whether two names are of one file."""
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
 
 
 def _write(path: Path, pieces: list[bytes]) -> None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -114,3 +118,70 @@ def test_the_mapping_and_the_operators_list_stay_outside(here: Path) -> None:
     assert line == [f"burned_in\t{here / 'in' / (PERSON.name + '.dcm')}"]
     inside = str(here / "out2" / "case.map")
     assert run(here, "--mapping", inside, out="out2").exit_code == 2
+
+
+# A run that is killed when it has brought so many files to OUT.
+_KILLED = """
+import os, signal, sys
+from theatrum.deidentify import command, package
+
+whole, left = os.link, [int(sys.argv.pop(1))]
+
+def link(*given):
+    if not left[0]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    left[0] -= 1
+    whole(*given)
+
+package.os.link = link
+command.main()
+"""
+
+
+@pytest.mark.parametrize("brought", [0, 2, 3])
+def test_a_run_killed_while_it_brings_files_to_a_folder_can_be_repeated(
+    here: Path, brought: int
+) -> None:
+    for number in (2, 3):
+        one = image()
+        one.SOPInstanceUID += f".{number}"
+        put(one, here / "in" / f"{number}.dcm")
+    given = {file: file.read_bytes() for file in (here / "in").iterdir()}
+    out = here / "out"
+    out.mkdir(mode=0o750)
+    call = [str(here / "in"), str(out), "--key-file", str(here / "key")]
+    killed = subprocess.run(
+        [sys.executable, "-c", _KILLED, str(brought), *call],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert len(list(out.glob("*.dcm"))) == brought
+    assert not (out / "report.json").exists()
+
+    assert run(here).exit_code == 0
+    assert run(here, out="whole").exit_code == 0
+    made = {file.name: file.read_bytes() for file in out.iterdir()}
+    assert made == {f.name: f.read_bytes() for f in (here / "whole").iterdir()}
+    assert len(made) == 4
+    assert out.stat().st_mode & 0o777 == 0o750
+    assert {file: file.read_bytes() for file in (here / "in").iterdir()} == given
+
+
+def test_what_a_killed_run_left_beside_a_whole_package_takes_none_of_it_back(
+    here: Path,
+) -> None:
+    assert run(here).exit_code == 0
+    out, left = here / "out", here / "out" / ".partial-0123456789ab"
+    before = sorted(out.iterdir())
+    left.mkdir()
+    for file in before:
+        os.link(file, left / file.name)
+    assert run(here).exit_code == 2
+    assert sorted(out.iterdir()) == before
+    # The same while it was being removed: its report went first.
+    left.mkdir()
+    for file in out.glob("*.dcm"):
+        os.link(file, left / file.name)
+    assert run(here).exit_code == 2
+    assert sorted(out.iterdir()) == before
