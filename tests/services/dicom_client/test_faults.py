@@ -143,12 +143,24 @@ def test_a_result_that_names_the_patient_raises_an_alarm(site: Site) -> None:
     assert [one["severity"] for one in job["findings"]].count("alarm") == 1
 
 
-def test_a_failure_at_the_server_ends_the_job_until_it_is_retried(site: Site) -> None:
-    site.server.script(status_failed=True)
-    job = _wait(site, _dropped(site, "failed"), "server_failed")
+def test_a_failure_at_the_server_ends_the_job_until_it_is_sent_again(
+    site: Site,
+) -> None:
+    site.server.script(status_stuck=True, upload_dup_token=False)
+    job = _wait(site, _dropped(site, "stale"), "processing")
+    # As a worker leaves it whose upload was answered after its lease: no later package
+    # may be taken for this one.
+    stale = site.home / "phi" / "dicom_client" / "jobs" / job["id"] / "task"
+    stale.write_bytes(b"the token of the first task, sealed")
+    wait(lambda: not stale.exists(), "the next question to the server removes it")
+    site.server.script(status_stuck=False, status_failed=True)
+    _wait(site, job["id"], "server_failed")
     site.server.script(status_failed=False)
     site.ask("POST", f"series/{job['id']}/retry")
-    _wait(site, job["id"], "done")
+    job = _wait(site, job["id"], "done")
+    sha256 = job["package_sha256"]
+    tasks = [one for one in site.server.tasks.values() if one.sha256 == sha256]
+    assert [(one.uploads, one.confirmed) for one in tasks] == [(1, 0), (1, 1)]
 
 
 def test_a_task_that_the_server_does_not_know_is_lost(site: Site) -> None:

@@ -137,6 +137,18 @@ def test_a_contour_that_is_none_is_rejected(value):
     assert stops(findings)
 
 
+@pytest.mark.parametrize("kind", ["OPEN_PLANAR", "OPEN_NONPLANAR"])
+def test_a_contour_that_is_not_closed_is_told_and_goes_on(kind):
+    def change(dataset):
+        dataset.ROIContourSequence[0].ContourSequence[0].ContourGeometricType = kind
+
+    findings = checked(Scenario(), change)
+    assert [(one.check, one.severity, one.text) for one in findings] == [
+        (8, Severity.WARNING, "Bladder: a contour is not closed")
+    ]
+    assert not stops(findings)
+
+
 def moved(change, *, named=True):
     """A change of all contours' points, whose references stay or go."""
 

@@ -234,6 +234,25 @@ def test_the_page_takes_a_file_by_its_script_only_from_its_own_session(
         assert "Taken" in visitor.get("/upload")
         bad = http.put("/upload", content=bytes(5 << 20), headers=meant)
         assert (bad.status_code, "4 MiB" in bad.json()["text"]) == (413, True)
+        # Signed in anew, a page that stayed open is out of date.
+        http.post("/login", data={"token": token})
+        before = site.ask("GET", "uploads")
+        late = http.put("/upload", content=content, headers=meant)
+        assert late.status_code == 403
+        assert site.ask("GET", "uploads") == before
+
+
+def test_of_a_sign_in_no_more_is_read_than_a_form_has(site: Site) -> None:
+    token = (site.home / "dicom_client" / "access-token").read_text()
+    with socket.create_connection(("127.0.0.1", site.port), timeout=60) as sender:
+        sender.sendall(
+            b"POST /login HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n"
+            b"Content-Type: application/x-www-form-urlencoded\r\n\r\n"
+            + b"x" * 8192
+            + f"&token={token}&".encode()
+        )
+        # Answered while the rest is still awaited.
+        assert sender.recv(64).startswith(b"HTTP/1.1 403")
 
 
 def test_an_upload_that_a_restart_cut_off_goes_on_or_is_told(tmp_path: Path) -> None:
