@@ -9,6 +9,7 @@ back `Outputs`.
 
 from __future__ import annotations
 
+import difflib
 import functools
 import re
 import sys
@@ -261,7 +262,8 @@ class Node(Generic[P, R]):
         try:
             return [], self._signature.parameters.model_validate(dict(parameters))
         except pydantic.ValidationError as error:
-            return [_of_parameter(one) for one in error.errors()], None
+            known = list(self._signature.parameters.model_fields)
+            return [_of_parameter(one, known) for one in error.errors()], None
 
     def _told_of(self, problems: Sequence[str]) -> str:
         return f"{self.name} cannot run: {'; '.join(problems)}."
@@ -453,11 +455,13 @@ def _arguments(model: pydantic.BaseModel) -> dict[str, Any]:
     return {name: getattr(model, name) for name in type(model).model_fields}
 
 
-def _of_parameter(error: Any) -> str:
+def _of_parameter(error: Any, known: Sequence[str]) -> str:
     # pydantic's own dictionary of an error: hence Any.
     name = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
-        return f"there is no parameter {name!r}"
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        meant = f": did you mean {' or '.join(near)}?" if near else ""
+        return f"there is no parameter {name!r}{meant}"
     if error["type"] == "missing":
         return f"the parameter {name!r} is missing"
     return f"the parameter {name!r}: {error['msg'][:1].lower()}{error['msg'][1:]}"

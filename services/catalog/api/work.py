@@ -17,7 +17,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import select
 from theatrum.catalog.engine.batch import map_query, open_batch
 from theatrum.catalog.engine.ledger import FINAL
-from theatrum.catalog.engine.plans import Rules
 from theatrum.catalog.errors import BadQuery, NotFound, near
 from theatrum.catalog.flows.graph import BadFlow, Flow
 from theatrum.catalog.flows.running import answer, reviews, run_flow, save_flow
@@ -45,14 +44,6 @@ NOT_HERE = frozenset({"run_notebook", "run_container"})
 """Nodes that run code which somebody brings: not under the service's account."""
 OFFERED = tuple(name for name in NODES if name not in NOT_HERE)
 MOST_ITEMS = 100_000
-_NO_PARAMETERS = frozenset(
-    {
-        *inspect.signature(map_query).parameters,
-        *inspect.signature(run_flow).parameters,
-        *Rules.__dataclass_fields__,
-    }
-)
-"""Words that say how work is done: among a node's parameters they would be these."""
 
 
 class Order(BaseModel):
@@ -171,7 +162,7 @@ def order_flow(
         on_error=body.on_error,
         retries=body.retries,
         refresh=body.refresh,
-        **body.params,
+        parameters=body.params,
     )
     return ordered(request, service, right, batch.id, flow_id=key)
 
@@ -199,7 +190,7 @@ def order_batch(
         on_error=body.on_error,
         retries=body.retries,
         refresh=body.refresh,
-        **body.params,
+        parameters=body.params,
     )
     return ordered(request, service, right, batch.id)
 
@@ -343,9 +334,6 @@ def local(service: Service, right: Right) -> LocalBackend:
 def asked(backend: LocalBackend, body: Order) -> CatalogQuery[Any]:
     """The query that an order names; raises BadQuery where it finds too much."""
     spec = spec_from_json(body.query)
-    taken = sorted(_NO_PARAMETERS & body.params.keys())
-    if taken:
-        raise BadQuery(f"{', '.join(taken)} cannot stand among params here")
     # What a batch counts, and by what it puts together, is told like any answer.
     refuse_inside(spec, *filter(None, [body.by]))
     if spec.of != "images":

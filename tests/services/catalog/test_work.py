@@ -14,6 +14,7 @@ import pytest
 from theatrum.catalog import connect
 from theatrum.catalog.record import recording
 from theatrum.catalog.tables import ProjectGroup
+from theatrum.nodes.catalog import to_nifti
 
 from hub.settings import load
 from services.catalog import worker
@@ -161,6 +162,38 @@ def test_a_flow_is_kept_and_run(wes: httpx.Client, working: None) -> None:
     assert len(told["items"]) == SCANS
 
 
+def test_parameters_may_be_called_like_words_of_the_order(
+    site: Site, wes: httpx.Client, working: None
+) -> None:
+    order = {"node": "to_nifti", "query": QUERY, "params": {"name": "far"}}
+    batch = wes.post("batches", json=order | {"name": "To NIfTI"})
+    assert batch.status_code == 202, batch.text
+    assert batch.json()["name"] == "To NIfTI"
+    address = f"batches/{batch.json()['id']}"
+    _until(lambda: wes.get(address).json(), "succeeded")
+    runs = wes.get("runs", params={"batch_id": batch.json()["id"]}).json()["items"]
+    assert {run["params"]["name"] for run in runs} == {"far"}
+    here = connect(site.home.root, user="wes").images.filter(
+        project="work", name="scan-0"
+    )
+    near = here.map(
+        to_nifti, name="To NIfTI", parameters={"name": "near"}, engine="sync"
+    ).wait(60)
+    (run,) = near.runs
+    assert (run.batch.name, run.params) == ("To NIfTI", {"name": "near"})
+
+
+@pytest.mark.parametrize("wrong", ["hwo", "allong"])
+def test_a_misspelt_parameter_is_told_with_the_one_that_was_meant(
+    wes: httpx.Client, wrong: str
+) -> None:
+    order = {"node": "project", "query": QUERY, "params": {wrong: "max"}}
+    answer = wes.post("batches", json=order)
+    assert answer.status_code == 422
+    meant = {"hwo": "how", "allong": "along"}[wrong]
+    assert f"did you mean {meant}" in answer.json()["detail"]
+
+
 @pytest.mark.parametrize(
     ("said", "status"),
     [
@@ -171,8 +204,9 @@ def test_a_flow_is_kept_and_run(wes: httpx.Client, working: None) -> None:
         ({"node": "project", "query": QUERY, "params": {"how": "guess"}}, 422),
         ({"node": "project", "query": QUERY, "project": "mri"}, 404),
         ({"node": "project", "query": QUERY, "on_error": "laugh"}, 422),
-        ({"node": "to_nifti", "query": QUERY, "params": {"name": "x"}}, 422),
+        ({"node": "to_nifti", "query": QUERY, "params": {"name": "../x"}}, 422),
         ({"node": "project", "query": QUERY, "params": {"engine": "tcp://x:1"}}, 422),
+        ({"node": "project", "query": QUERY, "params": {"parameters": {}}}, 422),
         ({"node": "merge_channels", "query": QUERY, "by": "path"}, 422),
         (
             {

@@ -349,12 +349,14 @@ def map_query(
     kind: str = "",
     mode: str = "wide",
     start: bool = True,
+    parameters: Mapping[str, Any] | None = None,
     **given_values: Any,
 ) -> Batch:
     """Run a node on every image that a query finds; see `Query.map`."""
     backend = local_of(query)
     used = as_node(node)
     rules, rest = rules_of(given_values)
+    rest |= parameters or {}
     fixed = {
         port: sources_of(value)
         for port, value in rest.items()

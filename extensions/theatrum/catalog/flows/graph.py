@@ -171,7 +171,7 @@ class Flow:
         """Names that are to be filled in."""
         return {name for step in self.steps for name in _holders(step.params)}
 
-    def filled(self, **values: Any) -> Flow:
+    def filled(self, /, **values: Any) -> Flow:
         """The flow with its placeholders filled; raises BadFlow for those left."""
         unknown = sorted(set(values) - self.placeholders)
         defaults = {
@@ -193,7 +193,7 @@ class Flow:
         )
         return replace(self, steps=steps, parameters={})
 
-    def with_params(self, key: str, **params: Any) -> Flow:
+    def with_params(self, key: str, /, **params: Any) -> Flow:
         """The flow with other parameters of one step."""
         self.step(key)
         steps = tuple(

@@ -46,6 +46,7 @@ def run_flow(
     name: str = "",
     anew: Sequence[str] = (),
     start: bool = True,
+    parameters: Mapping[str, Any] | None = None,
     **given: Any,
 ) -> Batch:
     """Run a flow on every image that a query finds; see `Query.apply`.
@@ -60,6 +61,8 @@ def run_flow(
         Where the results go, if the images are of several.
     anew
         Steps that are done, with what follows, even where the same was done before.
+    parameters
+        The flow's own values where their names are words of this call.
     given
         Placeholders; inputs of the flow that are the same for all; and how to take
         failures (`on_error`, `retries`, ...).
@@ -69,6 +72,7 @@ def run_flow(
     backend = local_of(query)
     asked = flow if isinstance(flow, Flow) else Flow.from_json(flow)
     rules, rest = rules_of(given)
+    rest |= parameters or {}
     fixed = {key: value for key, value in rest.items() if key in asked.inputs}
     values = {key: value for key, value in rest.items() if key not in asked.inputs}
     found = problems(asked, nodes)

@@ -237,6 +237,7 @@ class Query(Generic[Handle]):
         address such as "local" or "tcp://host:8786", or an `Engine`); `project` for
         the results; `by`, a column, for nodes that take several images; `on_error`
         (continue, stop, threshold), `retries`, `isolate`, `timeout_s`, `refresh`.
+        Where the node has a parameter of such a name: `parameters={"name": "x"}`.
         """
         from theatrum.catalog.engine.batch import map_query
 
