@@ -1,10 +1,8 @@
 """Opening slides in another process first, so that a hostile file ends that one.
 
-Slides are opened by libraries in C. A file made to harm them, or damaged in an unlucky
-way, can crash one, keep it busy for ever, or make it take all memory. So every file is
-opened by a worker process first, which has a limit on memory and may take so many
-seconds; only what came through is opened in the service. A worker that falls is
-replaced, and the file is refused with the reason.
+Every file is opened by a worker process of limited means first (`limited.py` says why);
+only what came through is opened in the service. A worker that falls is replaced, and
+the file is refused with the reason.
 
 What was found is remembered by path and version: a file is probed once. A refusal is
 forgotten after a minute, since its cause may have been the moment. A service that only
@@ -14,28 +12,23 @@ lists slides has their thumbnails drawn by a worker too, and so never opens one 
 from __future__ import annotations
 
 import base64
-import json
 import logging
 import os
-import selectors
-import subprocess
-import sys
 import threading
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NotRequired, Self, TypedDict, cast
+from typing import Any, NotRequired, Self, TypedDict
 
 from tile_server.errors import Stopped, UnreadableSlide
+from tile_server.limited import Fell, LimitedProcess
 
 log = logging.getLogger(__name__)
 
 _REMEMBERED = 4096
 _REFUSED_FOR_S = 60.0
-_LONGEST_ANSWER = 16 * 2**20
-_STARTING_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -108,8 +101,8 @@ class Prober:
         self._settings = settings or ProbeSettings()
         self._known: OrderedDict[tuple[str, str], Finding | _Refusal] = OrderedDict()
         self._lock = threading.Lock()
-        self._idle: list[_Worker] = []
-        self._all: set[_Worker] = set()
+        self._idle: list[LimitedProcess] = []
+        self._all: set[LimitedProcess] = set()
         self._places = threading.BoundedSemaphore(self._settings.workers)
         self._closed = False
 
@@ -183,8 +176,9 @@ class Prober:
         with self._places:
             worker = self._take()
             try:
-                answer = worker.ask(question, seconds)
-            except _Fell as fall:
+                absolute = os.fspath(path.absolute())
+                answer = worker.ask({**question, "path": absolute}, seconds).said
+            except Fell as fall:
                 self._drop(worker)
                 if self._closed:
                     raise Stopped("The tile service is stopping.") from fall
@@ -197,7 +191,7 @@ class Prober:
                 self._idle.append(worker)
         return _refusal(str(answer["refusal"])) if "refusal" in answer else answer
 
-    def _take(self) -> _Worker:
+    def _take(self) -> LimitedProcess:
         with self._lock:
             if self._closed:
                 raise Stopped("The tile service is stopping.")
@@ -208,96 +202,20 @@ class Prober:
                 self._all.discard(worker)
             return self._start()
 
-    def _start(self) -> _Worker:
-        worker = _Worker(self._settings.memory_bytes, self._settings.imports)
+    def _start(self) -> LimitedProcess:
+        imports = self._settings.imports
+        worker = LimitedProcess(
+            "tile_server.probe_worker",
+            self._settings.memory_bytes,
+            [] if imports is None else [os.fspath(imports.absolute())],
+        )
         self._all.add(worker)
         return worker
 
-    def _drop(self, worker: _Worker) -> None:
+    def _drop(self, worker: LimitedProcess) -> None:
         worker.end()
         with self._lock:
             self._all.discard(worker)
-
-
-class _Fell(Exception):
-    """The worker ended, or did not answer in time; the message says which."""
-
-
-class _Worker:
-    """One worker process; used by one thread at a time."""
-
-    def __init__(self, memory_bytes: int, imports: Path | None) -> None:
-        # One thread is enough for a probe, and each costs address space.
-        environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-        self._process = subprocess.Popen(
-            [
-                # -P: a file of our name in the folder of our start is not us.
-                *(sys.executable, "-P", "-m", "tile_server.probe_worker"),
-                str(memory_bytes),
-                *([] if imports is None else [os.fspath(imports.absolute())]),
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=environment,
-            # Ctrl+C in a terminal is for the service, which ends its workers.
-            start_new_session=True,
-        )
-        self._ready = False
-
-    @property
-    def alive(self) -> bool:
-        return self._process.poll() is None
-
-    def ask(self, question: _Question, seconds: float) -> dict[str, Any]:
-        """The worker's answer; raises _Fell."""
-        path = os.fspath(question["path"].absolute())
-        line = json.dumps(question | {"path": path}) + "\n"
-        try:
-            if not self._ready:
-                self._answer(_STARTING_S)
-                self._ready = True
-            assert self._process.stdin is not None  # noqa: S101 - it is a pipe; for mypy
-            self._process.stdin.write(line.encode())
-            self._process.stdin.flush()
-        except OSError as error:
-            raise _Fell("the process that looks at it ended") from error
-        return self._answer(seconds)
-
-    def end(self) -> None:
-        """End the process at once; it has nothing to lose."""
-        self._process.kill()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                try:
-                    pipe.close()
-                except OSError:
-                    log.debug("a worker left part of a question unread")
-
-    def _answer(self, seconds: float) -> dict[str, Any]:
-        assert self._process.stdout is not None  # noqa: S101 - it is a pipe; for mypy
-        descriptor = self._process.stdout.fileno()
-        until = time.monotonic() + seconds
-        received = b""
-        with selectors.DefaultSelector() as selector:
-            selector.register(descriptor, selectors.EVENT_READ)
-            while not received.endswith(b"\n"):
-                left = until - time.monotonic()
-                if left <= 0 or not selector.select(left):
-                    raise _Fell(f"it was not open after {seconds:g} seconds")
-                piece = os.read(descriptor, 65536)
-                if not piece:
-                    raise _Fell(self._how_it_ended())
-                received += piece
-                if len(received) > _LONGEST_ANSWER:
-                    raise _Fell("its description is absurdly long")
-        return cast(dict[str, Any], json.loads(received))
-
-    def _how_it_ended(self) -> str:
-        status = self._process.wait()
-        if status < 0:
-            return f"the library that reads it crashed (signal {-status})"
-        return f"the process that looks at it ended (status {status})"
 
 
 def _refusal(message: str) -> _Refusal:

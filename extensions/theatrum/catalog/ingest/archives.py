@@ -49,6 +49,10 @@ class Limits:
     ratio: float = 200.0
     honest_bytes: int = 64 * 2**20
 
+    def most(self, packed: int) -> int:
+        """Bytes that an archive of so many may unpack to."""
+        return min(self.bytes, max(int(packed * self.ratio), self.honest_bytes))
+
 
 class _Member(Protocol):
     name: str
@@ -162,10 +166,7 @@ def _write(
     names = [one.name for one in members]
     if len({str(one).casefold() for one in names}) < len(names):
         raise HostileArchive(f"{path.name} holds two files of one name.")
-    most = min(
-        limits.bytes,
-        max(int(path.stat().st_size * limits.ratio), limits.honest_bytes),
-    )
+    most = limits.most(path.stat().st_size)
     if sum(one.size for one in members) > most:
         raise HostileArchive(f"{path.name} unpacks to more than {most >> 20} MiB.")
     written: list[Path] = []

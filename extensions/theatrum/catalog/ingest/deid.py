@@ -40,9 +40,8 @@ class Deidentification:
         except DeidentifyError as error:
             raise IngestError(str(error)) from error
 
-    def give_out(self, files: Sequence[Path], staging: Path) -> Given:
-        """De-identify a series into a new folder below `staging`."""
-        target = staging / f"deidentified-{secrets.token_hex(6)}"
+    def give_out(self, files: Sequence[Path], target: Path) -> Given:
+        """De-identify a series into a new folder."""
         try:
             package = self._worker.package(files, target)
         except DeidentifyError as error:

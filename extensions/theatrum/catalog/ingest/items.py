@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +21,7 @@ from theatrum.catalog.formats.volumes import pair_of, sidecar_of
 from theatrum.catalog.ingest.headers import Identified, identify
 
 _MOST_FILES: Final = 5_000_000
+_AT_ONCE: Final = 256
 _PASSED_OVER: Final = frozenset({"__MACOSX", "lost+found"})
 
 
@@ -90,11 +92,17 @@ def files_below(root: Path) -> Iterator[Path]:
                 yield path
 
 
+def sniffed(paths: Sequence[Path]) -> list[str]:
+    """What files begin as, as `formats.sniff` says; "" where nobody knows."""
+    return [_kind(path) for path in paths]
+
+
 def items_of(
     files: Iterable[Path],
     root: Path,
     *,
     seen: Callable[[Path], None] = lambda _: None,
+    kinds_of: Callable[[Sequence[Path]], Sequence[str]] = sniffed,
     identified: Callable[[Sequence[Path]], Sequence[Identified]] = identify,
 ) -> list[Item]:
     """The items that some files are.
@@ -107,16 +115,20 @@ def items_of(
         What names in reports are relative to.
     seen
         Is told each file as it is looked at.
+    kinds_of
+        Says what files begin as, some at a time; `look.Looker.kinds` does it in a
+        process of its own.
     identified
         Says of DICOM files which series they belong to; `look.Looker.identify` does it
         in a process of its own.
     """
     kinds: dict[Path, str] = {}
-    for number, path in enumerate(files):
-        if number >= _MOST_FILES:
-            break
-        kinds[path] = _kind(path)
-        seen(path)
+    listed = list(islice(files, _MOST_FILES))
+    for at in range(0, len(listed), _AT_ONCE):
+        part = listed[at : at + _AT_ONCE]
+        for path, kind in zip(part, kinds_of(part), strict=True):
+            kinds[path] = kind
+            seen(path)
     owned: dict[Path, Path] = {}
     for path, kind in kinds.items():
         for other in _belongings(path, kind, kinds):

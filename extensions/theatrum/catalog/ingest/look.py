@@ -1,36 +1,37 @@
 """Looking at files in another process, so that a hostile one ends that process only.
 
-What comes in was made by others, and is read by libraries in C. So nothing of it is
-opened here: a worker process does, with a limit on memory and on time, and says what it
-saw. One that crashes or does not answer is replaced, and the file is refused with the
-reason. The worker writes OME-Zarr copies as well, since that decodes every pixel.
+What comes in was made by others. So nothing of it is opened here: a worker process of
+limited means does (`tile_server.limited`), and says what it saw. One that crashes or
+does not answer is replaced, and the file is refused with the reason. The worker unpacks
+archives, de-identifies and writes OME-Zarr copies as well, since each of these reads
+all that there is.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import selectors
-import subprocess
-import sys
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+from theatrum.catalog.errors import CatalogError
 from theatrum.catalog.formats.errors import Damaged, FormatError, NotAnImage, NoVolume
+from theatrum.catalog.ingest import archives
+from theatrum.catalog.ingest.deid import Given
+from theatrum.catalog.ingest.errors import HostileArchive, IngestError
 from theatrum.catalog.ingest.headers import Identified
+from tile_server.limited import FILE_BYTES, Fell, LimitedProcess
 
 log = logging.getLogger(__name__)
 
-_STARTING_S: Final = 120.0
-_LONGEST_ANSWER: Final = 64 * 2**20
+_MODULE: Final = "theatrum.catalog.ingest.look_worker"
 _AT_ONCE: Final = 256
-_KINDS: Final[Mapping[str, type[FormatError]]] = {
-    one.__name__: one for one in (Damaged, NotAnImage, NoVolume)
+_KINDS: Final[Mapping[str, type[CatalogError]]] = {
+    one.__name__: one
+    for one in (Damaged, NotAnImage, NoVolume, HostileArchive, IngestError)
 }
 
 
@@ -60,12 +61,12 @@ class Looker:
 
     def __init__(self, limits: Limits | None = None) -> None:
         self._limits = limits or Limits()
-        self._worker: _Worker | None = None
+        self._worker: LimitedProcess | None = None
 
     def warm_up(self) -> None:
         """Start the process now, so that the first file does not wait for it."""
         if self._worker is None:
-            self._worker = _Worker(self._limits.memory_bytes)
+            self._worker = LimitedProcess(_MODULE, self._limits.memory_bytes)
 
     def identify(self, paths: Sequence[Path]) -> list[Identified]:
         """Of each DICOM file its series; a file that harms the reader is refused."""
@@ -82,6 +83,61 @@ class Looker:
                 for one in part:
                     found += self.identify([one])
         return found
+
+    def kinds(self, paths: Sequence[Path]) -> list[str]:
+        """Of each file what it begins as, as `items.sniffed` says; "" for none."""
+        found: list[str] = []
+        for at in range(0, len(paths), _AT_ONCE):
+            part = paths[at : at + _AT_ONCE]
+            question = {"do": "kinds", "paths": [os.fspath(one) for one in part]}
+            try:
+                answer = self._ask(question, self._limits.seconds, part[0].name)
+                found += [str(one) for one in answer["kinds"]]
+            except FormatError:
+                if len(part) == 1:
+                    found.append("")
+                    continue
+                for one in part:
+                    found += self.kinds([one])
+        return found
+
+    def unpack(self, path: Path, folder: Path, limits: archives.Limits) -> None:
+        """Unpack an archive into a folder that is there and empty.
+
+        Raises HostileArchive, and leaves to the caller what was written until then.
+        """
+        size = path.stat().st_size
+        question = {
+            "do": "unpack",
+            "paths": [os.fspath(path)],
+            "to": os.fspath(folder),
+            "limits": asdict(limits),
+        }
+        seconds = self._limits.copying_s * max(size / 2**30, 1.0)
+        try:
+            self._ask(question, seconds, path.name, file_bytes=limits.most(size))
+        except FormatError as error:
+            raise HostileArchive(str(error)) from error
+
+    def deidentify(
+        self, paths: Sequence[Path], to: Path, *, profile: str, key: bytes
+    ) -> Given:
+        """Give out a series of DICOM files into a new folder; what came out.
+
+        Raises FormatError where its reader fell.
+        """
+        question = {
+            "do": "deidentify",
+            "paths": [os.fspath(one) for one in paths],
+            "to": os.fspath(to),
+            "profile": profile,
+            "key": key.hex(),
+        }
+        size = sum(one.stat().st_size for one in paths)
+        seconds = self._limits.copying_s * max(size / 2**30, 1.0)
+        answer = self._ask(question, seconds, paths[0].name)
+        files = tuple(Path(one) for one in answer["files"])
+        return Given(files, tuple(answer["reasons"]))
 
     def describe(
         self, paths: Sequence[Path], format_name: str, *, planes: Path, key: bytes = b""
@@ -166,13 +222,18 @@ class Looker:
         return [Identified(**one) for one in answer["found"]]
 
     def _ask(
-        self, question: Mapping[str, Any], seconds: float, name: str
+        self,
+        question: Mapping[str, Any],
+        seconds: float,
+        name: str,
+        *,
+        file_bytes: int = FILE_BYTES,
     ) -> dict[str, Any]:
         if self._worker is None or not self._worker.alive:
-            self._worker = _Worker(self._limits.memory_bytes)
+            self._worker = LimitedProcess(_MODULE, self._limits.memory_bytes)
         try:
-            answer = self._worker.ask(question, seconds)
-        except _Fell as fall:
+            answer = self._worker.ask(question, seconds, file_bytes=file_bytes).said
+        except Fell as fall:
             self.close()
             log.warning("a file made the reading process fall: %s", fall)
             raise Damaged(f"{name} cannot be opened safely: {fall}.") from fall
@@ -181,84 +242,6 @@ class Looker:
             self.close()
             raise
         if "refusal" in answer:
-            raise _KINDS.get(str(answer.get("kind")), Damaged)(str(answer["refusal"]))
+            kind = _KINDS.get(str(answer.get("kind")), Damaged)
+            raise kind(str(answer["refusal"]))
         return answer
-
-
-class _Fell(Exception):
-    """The worker ended, or did not answer in time; the message says which."""
-
-
-class _Worker:
-    def __init__(self, memory_bytes: int) -> None:
-        # Each thread costs address space, and dask has its own.
-        environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-        self._process = subprocess.Popen(
-            [
-                *(sys.executable, "-P", "-m", "theatrum.catalog.ingest.look_worker"),
-                str(memory_bytes),
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=environment,
-            # Ctrl+C in a terminal is for the command, which ends its worker.
-            start_new_session=True,
-        )
-        self._ready = False
-
-    @property
-    def alive(self) -> bool:
-        return self._process.poll() is None
-
-    def ask(self, question: Mapping[str, Any], seconds: float) -> dict[str, Any]:
-        """The worker's answer; raises _Fell."""
-        line = json.dumps(question) + "\n"
-        try:
-            if not self._ready:
-                self._answer(_STARTING_S)
-                self._ready = True
-            assert self._process.stdin is not None  # noqa: S101 - it is a pipe; for mypy
-            self._process.stdin.write(line.encode("utf-8", "surrogateescape"))
-            self._process.stdin.flush()
-        except OSError as error:
-            raise _Fell("the process that looks at it ended") from error
-        return self._answer(seconds)
-
-    def end(self) -> None:
-        """End the process at once; it has nothing to lose."""
-        self._process.kill()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                try:
-                    pipe.close()
-                except OSError:
-                    log.debug("the worker left part of a question unread")
-
-    def _answer(self, seconds: float) -> dict[str, Any]:
-        assert self._process.stdout is not None  # noqa: S101 - it is a pipe; for mypy
-        descriptor = self._process.stdout.fileno()
-        until = time.monotonic() + seconds
-        pieces: list[bytes] = []
-        length = 0
-        with selectors.DefaultSelector() as selector:
-            selector.register(descriptor, selectors.EVENT_READ)
-            while not (pieces and pieces[-1].endswith(b"\n")):
-                left = until - time.monotonic()
-                if left <= 0 or not selector.select(left):
-                    raise _Fell(f"it was not read after {seconds:g} seconds")
-                piece = os.read(descriptor, 1 << 20)
-                if not piece:
-                    raise _Fell(self._how_it_ended())
-                pieces.append(piece)
-                length += len(piece)
-                if length > _LONGEST_ANSWER:
-                    raise _Fell("its description is absurdly long")
-        answer: dict[str, Any] = json.loads(b"".join(pieces))
-        return answer
-
-    def _how_it_ended(self) -> str:
-        status = self._process.wait()
-        if status < 0:
-            return f"the library that reads it crashed (signal {-status})"
-        return f"the process that looks at it ended (status {status})"

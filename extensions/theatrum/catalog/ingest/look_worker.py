@@ -1,49 +1,30 @@
-"""The process that opens what comes in; see `look`.
-
-One JSON line a question on standard input, one a answer. The libraries may write to
-standard output too, so answers have a descriptor of their own. It ends with its input.
-"""
+"""The process that opens what comes in; see `look`."""
 
 from __future__ import annotations
 
-import json
-import logging
 import os
 import sys
-import warnings
 from dataclasses import asdict
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from theatrum.catalog import zarr_store
 from theatrum.catalog.errors import CatalogError
 from theatrum.catalog.formats import Scene, open_scenes
+from theatrum.catalog.ingest import archives
+from theatrum.catalog.ingest.deid import Deidentification
 from theatrum.catalog.ingest.describing import described
 from theatrum.catalog.ingest.headers import identify
-
-try:
-    resource: Any = import_module("resource")
-except ImportError:  # Windows has no such limits; the limit of time remains
-    resource = None
+from theatrum.catalog.ingest.items import sniffed
+from tile_server.limited import Answer, serve
 
 _PICTURE_PX = 512
 
 
 def main(arguments: list[str]) -> int:
     """Answer questions until the input ends."""
-    _limit(int(arguments[0]))
-    answers = os.dup(sys.stdout.fileno())
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    # What libraries log and warn of quotes headers, which can be a patient's.
-    logging.disable(logging.CRITICAL)
-    warnings.simplefilter("ignore")
-    _write(answers, {"ready": True})
     opened = _Opened()
-    for line in sys.stdin.buffer:
-        question = json.loads(line.decode("utf-8", "surrogateescape"))
-        _write(answers, _answer(question, opened))
-    return 0
+    return serve(int(arguments[0]), lambda asked: Answer(_answer(asked, opened)))
 
 
 class _Opened:
@@ -63,25 +44,21 @@ class _Opened:
         return self._scenes
 
 
-def _limit(memory_bytes: int) -> None:
-    """Bound this process's memory, and keep images out of core files."""
-    if resource is None:
-        return
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _, most = resource.getrlimit(resource.RLIMIT_AS)
-    wanted = memory_bytes if most == resource.RLIM_INFINITY else min(memory_bytes, most)
-    try:
-        resource.setrlimit(resource.RLIMIT_AS, (wanted, most))
-    except (OSError, ValueError) as error:  # macOS refuses it
-        sys.stderr.write(f"no limit of memory: {type(error).__name__}\n")
-
-
 def _answer(question: dict[str, Any], opened: _Opened) -> dict[str, Any]:
-    name = Path(question["paths"][0]).name if question["paths"] else ""
+    paths = [Path(one) for one in question["paths"]]
+    name = paths[0].name if paths else ""
     try:
-        if question["do"] == "identify":
-            paths = [Path(one) for one in question["paths"]]
-            return {"found": [asdict(one) for one in identify(paths)]}
+        match question["do"]:
+            case "kinds":
+                return {"kinds": sniffed(paths)}
+            case "identify":
+                return {"found": [asdict(one) for one in identify(paths)]}
+            case "unpack":
+                limits = archives.Limits(**question["limits"])
+                archives.unpack(paths[0], Path(question["to"]), limits)
+                return {}
+            case "deidentify":
+                return _given_out(question, paths)
         scenes = opened.scenes(question)
         if question["do"] == "describe":
             folder = Path(question["planes"])
@@ -103,6 +80,16 @@ def _answer(question: dict[str, Any], opened: _Opened) -> dict[str, Any]:
         return {"refusal": f"{name} cannot be read ({type(error).__name__})."}
 
 
+def _given_out(question: dict[str, Any], paths: list[Path]) -> dict[str, Any]:
+    """What of a series may be given out, de-identified in a new folder."""
+    worker = Deidentification(question["profile"], bytes.fromhex(question["key"]))
+    given = worker.give_out(paths, Path(question["to"]))
+    return {
+        "files": [os.fspath(one) for one in given.files],
+        "reasons": list(given.reasons),
+    }
+
+
 def _draw(scene: Scene, to: Path) -> None:
     """The middle plane of the coarsest level, as a small JPEG, whole or not at all."""
     from theatrum.catalog.arrays import labelled
@@ -113,12 +100,6 @@ def _draw(scene: Scene, to: Path) -> None:
     staging = to.with_suffix(".partial")
     picture.save(staging, "JPEG", quality=85)
     staging.replace(to)
-
-
-def _write(descriptor: int, answer: dict[str, Any]) -> None:
-    text = (json.dumps(answer, default=str) + "\n").encode("utf-8", "surrogateescape")
-    while text:
-        text = text[os.write(descriptor, text) :]
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from theatrum.catalog.ingest.archives import Limits, unpack
 from theatrum.catalog.ingest.errors import HostileArchive, SourceFailed
 from theatrum.catalog.ingest.fetched import Arriving
 from theatrum.catalog.ingest.remote import fetch
@@ -62,7 +61,11 @@ def prefixes_of(manifest: str) -> list[str]:
 
 
 def fetch_manifest(
-    path: Path, staging: Path, *, tell: Tell = lambda _done, _all: None
+    path: Path,
+    staging: Path,
+    *,
+    unpack: Callable[[Path, Path], None],
+    tell: Tell = lambda _done, _all: None,
 ) -> str:
     """Fetch everything that a manifest lists into `staging`; its name for reports."""
     if path.stat().st_size > _MOST_BYTES:
@@ -83,7 +86,7 @@ def fetch_manifest(
     with httpx.Client(timeout=_TIMEOUT_S, follow_redirects=False) as client:
         for number, uid in enumerate(uids):
             tell(number, len(uids))
-            _series(client, server, uid, staging)
+            _series(client, server, uid, staging, unpack)
     tell(len(uids), len(uids))
     return path.name
 
@@ -97,7 +100,13 @@ def _rest_of(download: str) -> str:
     return f"{parts.scheme}://{parts.netloc}{_REST}"
 
 
-def _series(client: httpx.Client, server: str, uid: str, staging: Path) -> None:
+def _series(
+    client: httpx.Client,
+    server: str,
+    uid: str,
+    staging: Path,
+    unpack: Callable[[Path, Path], None],
+) -> None:
     packed = staging / f".{uid}"
     packed.mkdir()
     try:
@@ -107,7 +116,7 @@ def _series(client: httpx.Client, server: str, uid: str, staging: Path) -> None:
             archive = Arriving(packed).write("series.zip", answer.iter_bytes())
         target = staging / uid
         target.mkdir()
-        unpack(archive, target, Limits(files=100_000))
+        unpack(archive, target)
     except (httpx.HTTPError, HostileArchive) as error:
         raise SourceFailed(
             f"The server does not give series {uid} ({type(error).__name__})."

@@ -191,9 +191,10 @@ class Run:
             def tell(done: int, total: int) -> None:
                 self.progress(Step("fetch", done, total))
 
-            with gathered(
-                source, fetched, limits=self.wishes.archive_limits, tell=tell
-            ) as found:
+            def unpack(path: Path, folder: Path) -> None:
+                self.looker.unpack(path, folder, self.wishes.archive_limits)
+
+            with gathered(source, fetched, unpack=unpack, tell=tell) as found:
                 self.found(found, staging)
         except IngestError as error:
             name = source if "://" in source else Path(source).name
@@ -214,7 +215,13 @@ class Run:
             looked += 1
             self.progress(Step("sort", looked, len(files), path.name))
 
-        items = items_of(files, root, seen=seen, identified=self.looker.identify)
+        items = items_of(
+            files,
+            root,
+            seen=seen,
+            kinds_of=self.looker.kinds,
+            identified=self.looker.identify,
+        )
         for number, item in enumerate(items):
             self.progress(Step("take", number, len(items), item.paths[0].name))
             began = time.monotonic()
@@ -309,7 +316,12 @@ class Run:
         if item.format != "dicom":
             told = f"It is {item.format or 'of another format'}, no DICOM, and was not"
             return item, [f"{told} de-identified."]
-        given = self.deidentification.give_out(item.paths, staging)
+        given = self.looker.deidentify(
+            item.paths,
+            staging / f"deidentified-{secrets.token_hex(6)}",
+            profile=self.wishes.profile,
+            key=self.key,
+        )
         if not given.files:
             reasons = " ".join(given.reasons)
             raise IngestError(f"It cannot be de-identified: {reasons}")

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from theatrum.catalog.ingest.archives import Limits, is_archive, unpack
+from theatrum.catalog.ingest.archives import is_archive
 from theatrum.catalog.ingest.errors import SourceFailed
 
 Tell = Callable[[int, int], None]
 """Told how many bytes, or files, came of how many; 0 in all where nobody knows."""
+Unpack = Callable[[Path, Path], None]
+"""Unpacks an archive into a folder, in a process of its own: `look.Looker.unpack`."""
 _SCHEMES: Final = ("dicomweb+http://", "dicomweb+https://")
 
 
@@ -45,7 +47,7 @@ def gathered(
     source: str,
     staging: Path,
     *,
-    limits: Limits | None = None,
+    unpack: Unpack,
     tell: Tell = lambda _done, _all: None,
 ) -> Iterator[Gathered]:
     """The files of a source: a path, an archive, or an address.
@@ -70,7 +72,7 @@ def gathered(
         from theatrum.catalog.ingest.remote import fetch
 
         label = fetch(source, staging, tell=tell)
-        _unpack_alone(staging, limits)
+        _unpack_alone(staging, unpack)
         yield Gathered(staging, True, label)
         return
     path = Path(source).expanduser().absolute()
@@ -79,16 +81,18 @@ def gathered(
     if path.is_file() and path.suffix.lower() in (".tcia", ".s5cmd"):
         from theatrum.catalog.ingest.manifests import fetch_manifest
 
-        yield Gathered(staging, True, fetch_manifest(path, staging, tell=tell))
+        yield Gathered(
+            staging, True, fetch_manifest(path, staging, unpack=unpack, tell=tell)
+        )
         return
     if path.is_file() and is_archive(path):
-        unpack(path, staging, limits)
+        unpack(path, staging)
         yield Gathered(staging, True, path.name)
         return
     yield Gathered(path, False, path.name)
 
 
-def _unpack_alone(folder: Path, limits: Limits | None) -> None:
+def _unpack_alone(folder: Path, unpack: Unpack) -> None:
     """An archive that came by itself is unpacked in its place."""
     files = [one for one in folder.rglob("*") if one.is_file()]
     if len(files) != 1 or not is_archive(files[0]):
@@ -96,5 +100,5 @@ def _unpack_alone(folder: Path, limits: Limits | None) -> None:
     archive = files[0].rename(folder.with_name("archive"))
     named = archive.with_name(files[0].name)
     archive.rename(named)
-    unpack(named, folder, limits)
+    unpack(named, folder)
     named.unlink()

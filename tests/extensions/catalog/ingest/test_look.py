@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import os
+import tarfile
 from pathlib import Path
 
 import pytest
 from theatrum.catalog.formats import Damaged
+from theatrum.catalog.ingest import Workers, archives
+from theatrum.catalog.ingest.errors import HostileArchive
 from theatrum.catalog.ingest.look import Limits, Looker
 
 from tests import stacks
+from tests.extensions.catalog.ingest.conftest import TakeIn
 
 
 def test_a_worker_that_ends_is_replaced_and_the_file_refused(tmp_path: Path) -> None:
@@ -18,8 +21,7 @@ def test_a_worker_that_ends_is_replaced_and_the_file_refused(tmp_path: Path) -> 
         looker.describe([path], "nifti", planes=tmp_path)
         worker = looker._worker
         assert worker is not None
-        os.kill(worker._process.pid, 9)
-        worker._process.wait()
+        worker.end()
         # Nobody notices: the next question goes to a fresh one.
         (scene,) = looker.describe([path], "nifti", planes=tmp_path)
         assert scene["image"]["n_z"] == 5
@@ -29,3 +31,54 @@ def test_a_file_that_takes_for_ever_is_refused_in_time(tmp_path: Path) -> None:
     path = stacks.write_nifti(tmp_path / "a.nii", stacks.VOLUME)
     with Looker(Limits(seconds=1e-6)) as looker, pytest.raises(Damaged, match="after"):
         looker.describe([path], "nifti", planes=tmp_path)
+
+
+def _long_header(path: Path) -> Path:
+    """A tar whose first header says that a text of 64 GiB follows."""
+    info = tarfile.TarInfo("pax")
+    info.type, info.size = tarfile.XHDTYPE, 64 * 2**30
+    with path.open("wb") as file:
+        file.write(info.tobuf(tarfile.GNU_FORMAT))
+        file.truncate(65 * 2**30)  # sparse: it takes nothing on the disk
+    return path
+
+
+def test_an_archive_that_takes_all_memory_is_refused_and_the_rest_goes_on(
+    tmp_path: Path, take_in: TakeIn
+) -> None:
+    bomb = _long_header(tmp_path / "a.tar")
+    good = stacks.write_nifti(tmp_path / "b.nii", stacks.VOLUME)
+    report = take_in(bomb, good)
+    assert report.counts == {"taken": 1, "known": 0, "waiting": 0, "refused": 1}
+    (refused,) = [one for one in report.entries if one.status == "refused"]
+    assert "too much memory" in refused.reason
+
+
+def test_an_archive_is_unpacked_by_another_process_within_its_limits(
+    tmp_path: Path, workers: Workers
+) -> None:
+    image = stacks.write_nifti(tmp_path / "a.nii", stacks.VOLUME)
+    packed = tmp_path / "a.tar"
+    with tarfile.open(packed, "w") as tar:
+        tar.add(image, "below/a.nii")
+    folders = [tmp_path / name for name in ("slow", "small", "good")]
+    slow, small, good = folders
+    for folder in folders:
+        folder.mkdir()
+    with Looker(Limits(copying_s=1e-6)) as looker:
+        with pytest.raises(HostileArchive, match="after"):
+            looker.unpack(packed, slow, archives.Limits())
+        assert looker._worker is None
+    with pytest.raises(HostileArchive, match="unpacks to more"):
+        workers.looker.unpack(packed, small, archives.Limits(bytes=256))
+    workers.looker.unpack(packed, good, archives.Limits())
+    assert (good / "below" / "a.nii").read_bytes() == image.read_bytes()
+
+
+def test_what_files_begin_as_is_looked_at_by_another_process(
+    tmp_path: Path, workers: Workers
+) -> None:
+    path = stacks.write_nifti(tmp_path / "a.nii", stacks.VOLUME)
+    other = tmp_path / "b.txt"
+    other.write_text("nothing")
+    assert workers.looker.kinds([path, other]) == ["nifti", ""]
