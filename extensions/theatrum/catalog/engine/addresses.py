@@ -81,6 +81,9 @@ class Options:
         That each task needs of its worker, such as {"GPU": 1}.
     gateway
         Address of the Gateway's server; "" takes Dask's configuration.
+    patience_s
+        So long a cluster that does not answer is asked again before a batch fails. A
+        larger value lets a scheduler start late, a smaller one tells sooner.
     more
         Handed on to the cluster's own class: a Slurm account, a container image.
     """
@@ -93,6 +96,7 @@ class Options:
     resources: dict[str, float] = field(default_factory=dict)
     gateway: str = ""
     gateway_auth: str = "jupyterhub"
+    patience_s: float = 30.0
     walltime: str = "04:00:00"
     # Any: whatever that class takes
     more: dict[str, Any] = field(default_factory=dict)
@@ -123,6 +127,11 @@ class Engine:
         if self._pool is None:
             self._pool = open_pool(self.address, self.options)
         return self._pool
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it was reached already."""
+        return self._pool is not None
 
     @property
     def client(self) -> Any:

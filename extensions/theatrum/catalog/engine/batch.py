@@ -25,11 +25,12 @@ from sqlalchemy import select
 
 from theatrum.catalog.engine import plans
 from theatrum.catalog.engine.addresses import Engine, chosen
-from theatrum.catalog.engine.driver import Driver
+from theatrum.catalog.engine.driver import Driver, alone
 from theatrum.catalog.engine.errors import BadBatch
 from theatrum.catalog.engine.keys import given, ref_of_image
 from theatrum.catalog.engine.ledger import FINAL, GOOD, Ledger
 from theatrum.catalog.engine.plans import Item, Planner, Rules
+from theatrum.catalog.engine.reaching import reached
 from theatrum.catalog.engine.work import Source
 from theatrum.catalog.errors import NotFound
 from theatrum.catalog.query.spec import Q, Spec
@@ -82,8 +83,12 @@ class Batch:
         self, planner: Planner, rules: Rules, engine: Engine, close: bool
     ) -> None:
         try:
-            driver = Driver(self._ledger, planner, rules, engine.pool, self._heard)
-            driver.run()
+            with alone(self._ledger.folder):
+                pool = reached(engine, self._ledger)
+                if pool is None:
+                    self._settle()
+                else:
+                    Driver(self._ledger, planner, rules, pool, self._heard).run()
         except BaseException as error:  # told by wait(); a thread has nobody else
             self._error = error
             logger.debug("batch %s ended early", self.id, exc_info=error)
@@ -135,13 +140,13 @@ class Batch:
         """Stop it: running nodes are told, stuck ones of their own process killed."""
         self._ledger.folder.mkdir(parents=True, exist_ok=True)
         self._ledger.cancel_file.touch()
-        if self._thread is None or not self._thread.is_alive():
+        if not self.running or self.state == "queued":
             self._settle()
 
     def _settle(self) -> None:
         """Where nobody drives it here: say that it is cancelled, unless it ended."""
         if self.state in ("queued", "running"):
-            self._ledger.batch(state="cancelled")
+            self._ledger.batch(state="cancelled", reason="")
 
     def start_and_close(self, engine: Engine, close: bool) -> None:
         """Begin, and close the engine at the end where it was opened for this alone."""
@@ -189,6 +194,11 @@ class Batch:
         `succeeded` is a batch that came to its end; single items may have failed.
         """
         return str(_row(self._backend, self.id).state)
+
+    @property
+    def reason(self) -> str:
+        """Why it waits (an engine that does not answer), or failed; else ""."""
+        return str(_row(self._backend, self.id).reason)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -288,7 +298,8 @@ class Batch:
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{count} {state}" for state, count in self.counts.items())
-        return f"<batch {self.id} {self.state}: {counts or 'nothing begun'}>"
+        why = f" ({reason})" if (reason := self.reason) else ""
+        return f"<batch {self.id} {self.state}: {counts or 'nothing begun'}{why}>"
 
     def _repr_mimebundle_(self, **_: Any) -> Any:
         # A widget where there is a kernel to move it, else the text.

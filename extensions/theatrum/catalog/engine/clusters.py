@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 # A client of Dask, and what is closed after it; neither has types.
 Opened = tuple[Any, tuple[Any, ...]]
-TIMEOUT_S = 20
+TIMEOUT_S = 10
+"""Of one try to reach a scheduler."""
 
 
 def local(address: Address, options: Options, workers: int) -> Opened:
@@ -55,7 +56,8 @@ def scheduler(address: Address, options: Options, workers: int) -> Opened:
             require_encryption=True,
         )
     try:
-        client = Client(str(address), security=security, timeout=TIMEOUT_S)
+        patient = max(1.0, min(TIMEOUT_S, options.patience_s))
+        client = Client(str(address), security=security, timeout=patient)
     except (OSError, TimeoutError, ValueError) as error:
         raise NoCluster(
             f"no Dask scheduler answers at {address}: is it running, and may this "
@@ -97,7 +99,8 @@ def kubernetes(address: Address, options: Options, workers: int) -> Opened:
     except ImportError as error:
         raise NoCluster(
             "Kubernetes clusters need the package dask-kubernetes: install it where "
-            "the notebook runs."
+            "the notebook runs.",
+            passing=False,
         ) from error
     limits = {"limits": {"memory": options.memory}} if options.memory else {}
     cluster = KubeCluster(
@@ -125,7 +128,8 @@ def slurm_cluster(address: Address, options: Options) -> Any:
     except ImportError as error:
         raise NoCluster(
             "Slurm clusters need the package dask-jobqueue: install it where the "
-            "notebook runs."
+            "notebook runs.",
+            passing=False,
         ) from error
     more = {"cores": 1, "processes": 1, **options.more}
     return SLURMCluster(

@@ -17,7 +17,8 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import IO, Any
+from pathlib import Path
+from typing import Any
 
 from theatrum.catalog.engine.errors import BadBatch
 from theatrum.catalog.engine.isolation import perform_apart
@@ -34,6 +35,21 @@ CANCEL_GRACE_S = 1.6
 """How long runs have to stop after a cancel, before they count as cancelled anyway."""
 _TURN_S = 0.1
 _LEAST_FOR_SHARE = 20
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold a batch by its folder: two drivers would do everything twice.
+
+    The system lets it go when the process dies. Raises BadBatch where it is held.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "driver.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise BadBatch("Another process works on this batch already.") from error
+        yield
 
 
 class Driver:
@@ -59,35 +75,22 @@ class Driver:
         self._counts = {"ended": 0, "failed": 0}
         self._stopped = ""
         self._cancelled_at: float | None = None
+        self._reason = ""
 
     def run(self) -> str:
-        """Work until the end; returns the batch's state. Raises BadBatch if taken."""
-        with self._alone():
-            self.ledger.batch(state="running", started_at=now(), ended_at=None)
-            try:
-                state = self._run()
-            except BaseException:
-                self.ledger.batch(state="failed", ended_at=now())
-                raise
-            counts = self.ledger.counts()
-            self.ledger.batch(state=state, counts=counts, ended_at=now())
-            shutil.rmtree(self.ledger.folder / "staging", ignore_errors=True)
-            return state
-
-    @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Hold the batch: two drivers would do everything twice."""
-        self.ledger.folder.mkdir(parents=True, exist_ok=True)
-        lock: IO[str] = (self.ledger.folder / "driver.lock").open("w")
+        """Work until the end; returns the batch's state. Hold the batch: `alone`."""
+        self.ledger.batch(state="running", reason="", started_at=now(), ended_at=None)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            lock.close()
-            raise BadBatch("Another process works on this batch already.") from error
-        try:
-            yield
-        finally:
-            lock.close()
+            state = self._run()
+        except BaseException as error:
+            why = str(error)[:2000] or type(error).__name__
+            self.ledger.batch(state="failed", reason=why, ended_at=now())
+            raise
+        counts = self.ledger.counts()
+        why = f"It was stopped: {self._stopped}." if self._stopped else ""
+        self.ledger.batch(state=state, reason=why, counts=counts, ended_at=now())
+        shutil.rmtree(self.ledger.folder / "staging", ignore_errors=True)
+        return state
 
     def _run(self) -> str:
         known = self.ledger.open_runs()
@@ -241,7 +244,8 @@ class Driver:
         return bool(self._stopped) or self._cancelled_at is not None
 
     def _look(self) -> None:
-        """See whether the batch was cancelled, or too much failed."""
+        """See whether the batch was cancelled, too much failed, or nobody works."""
+        self._tell_trouble()
         if self._cancelled_at is None and self.ledger.cancel_file.exists():
             self._cancelled_at = time.monotonic()
             self._drop("the batch was cancelled")
@@ -263,6 +267,13 @@ class Driver:
                     for one in stuck
                 ]
             )
+
+    def _tell_trouble(self) -> None:
+        """Say in the batch's row that nothing goes on, and take it back."""
+        trouble = self.pool.trouble if self._out else ""
+        if trouble != self._reason:
+            self._reason = trouble
+            self.ledger.batch(reason=trouble)
 
     def _too_bad(self) -> bool:
         failed, ended = self._counts["failed"], self._counts["ended"]

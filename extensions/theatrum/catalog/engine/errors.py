@@ -14,7 +14,14 @@ class BadAddress(EngineError, ValueError):
 
 
 class NoCluster(EngineError):
-    """The cluster behind an address is not there, or its program is not installed."""
+    """The cluster behind an address is not there, or its program is not installed.
+
+    `passing` says whether asking once more may help.
+    """
+
+    def __init__(self, text: str, *, passing: bool = True) -> None:
+        super().__init__(text)
+        self.passing = passing
 
 
 class WorkerDied(EngineError):

@@ -35,6 +35,10 @@ class Pool(Protocol):
     def memory_bytes(self) -> int:
         """What one worker may use; 0 where nobody limits it."""
 
+    @property
+    def trouble(self) -> str:
+        """Why nothing can be done at the moment; "" where all is well."""
+
     def submit(
         self, work: Work, task: Task, done: TellDone, progress: TellProgress
     ) -> None:
@@ -52,6 +56,7 @@ class Inline:
 
     workers = 1
     memory_bytes = 0
+    trouble = ""
 
     def submit(
         self, work: Work, task: Task, done: TellDone, progress: TellProgress
@@ -70,6 +75,7 @@ class Threads:
     """Tasks in threads of this process."""
 
     memory_bytes = 0
+    trouble = ""
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
@@ -141,7 +147,12 @@ class Distributed:
         moment = time.monotonic()
         known = self._asked.get(name)
         if known is None or moment - known[0] > 1.0:
-            known = self._asked[name] = (moment, ask())
+            try:
+                known = self._asked[name] = (moment, ask())
+            except Exception as error:  # the boundary: whatever a lost network raises
+                raise NoCluster(
+                    f"the scheduler does not answer any more: {error}"
+                ) from error
         return known[1]
 
     @property
@@ -154,6 +165,20 @@ class Distributed:
             return min(limits, default=0)
 
         return self._of_cluster("memory", ask)
+
+    @property
+    def trouble(self) -> str:
+        """That no worker is there: what is asked for would wait for ever."""
+        threads = self._of_cluster(
+            "threads", lambda: int(sum(self.client.nthreads().values()))
+        )
+        if threads:
+            return ""
+        where = self.client.scheduler.address if self.client.scheduler else "its place"
+        return (
+            f"The scheduler at {where} has no worker: start one "
+            f"(`dask worker {where}`), or wait until the cluster gives one."
+        )
 
     def submit(
         self, work: Work, task: Task, done: TellDone, progress: TellProgress
@@ -181,13 +206,14 @@ class Distributed:
             try:
                 done(future.result(timeout=60))
             except Exception as error:  # the boundary: the network, pickling
-                done(Done(task.run_id, "failed", failure=failure_of(error)))
+                gone = type(error).__name__ in _LOST
+                why = _lost() if gone else failure_of(error)
+                done(Done(task.run_id, "failed", failure=why))
         elif future.status == "cancelled" and task.run_id in self._forgotten:
             done(Done(task.run_id, "cancelled"))
         elif future.status in ("cancelled", "lost"):
             # Not by us: the scheduler went away, and forgot what it was asked.
-            lost = Failure("NoCluster", "the scheduler went away", passing=True)
-            done(Done(task.run_id, "failed", failure=lost))
+            done(Done(task.run_id, "failed", failure=_lost()))
         else:
             done(Done(task.run_id, "failed", failure=self._why(future)))
 
@@ -225,6 +251,14 @@ class Distributed:
         _, message = event
         if self._progress is not None:
             self._progress(message["run"], message["share"], message["text"])
+
+
+_LOST = frozenset({"FutureCancelledError", "CancelledError", "CommClosedError"})
+"""What Dask raises for results that went away with a scheduler or its workers."""
+
+
+def _lost() -> Failure:
+    return Failure("NoCluster", "the scheduler went away", passing=True)
 
 
 def _on_worker(work: Work, task: Task) -> Done:

@@ -84,7 +84,8 @@ def sentence(batch: Batch) -> str:
     if counts.get("cached"):
         parts.append(f"{counts['cached']} of them found")
     left = _left(batch, ended, total)
-    return ", ".join(parts) + (f", about {left} left" if left else "")
+    told = ", ".join(parts) + (f", about {left} left" if left else "")
+    return f"{told}. {reason}" if (reason := batch.reason) else told
 
 
 def _left(batch: Batch, ended: int, total: int) -> str:

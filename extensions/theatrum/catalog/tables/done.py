@@ -117,6 +117,8 @@ class Batch(Base):
     requested_by: Mapped[str] = mapped_column(String(255))
     # queued, running, succeeded, failed, cancelled
     state: Mapped[str] = mapped_column(String(16), default="queued", index=True)
+    # Why it waits, or ended as it did; empty where there is nothing to say.
+    reason: Mapped[str] = mapped_column(Text, default="", server_default="")
     counts: Mapped[Object]
     created_at: Mapped[Made]
     started_at: Mapped[datetime | None] = mapped_column(Moment)

@@ -45,17 +45,53 @@ def test_two_workers_on_two_addresses_give_what_this_machine_gives(
 
 
 def test_no_scheduler_at_an_address_is_told_with_the_address(tmp_path: Path) -> None:
-    from theatrum.catalog.engine import clusters
-
     catalog = study(tmp_path, 1)
-    before = clusters.TIMEOUT_S
-    clusters.TIMEOUT_S = 1
+    engine = Engine("tcp://127.0.0.1:9", patience_s=0)
+    batch = map_query(catalog.images.all(), project, engine=engine)
+    with pytest.raises(NoCluster, match="no Dask scheduler answers"):
+        batch.wait(60)
+    told = catalog.batches.get(id=batch.id)
+    assert told.state == "failed"
+    assert "No Dask scheduler answers at tcp://127.0.0.1:9" in told.reason
+    assert "Retry it when the engine runs" in told.reason
+    assert told.engine["address"] == "tcp://127.0.0.1:9"
+    batch.retry("sync").wait(60)
+    assert (batch.state, batch.reason) == ("succeeded", "")
+
+
+def test_while_nobody_answers_the_batch_says_so_and_can_be_cancelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from theatrum.catalog.engine import clusters
+    from theatrum.catalog.engine.progress import sentence
+
+    monkeypatch.setattr(clusters, "TIMEOUT_S", 1)
+    catalog = study(tmp_path, 1)
+    engine = Engine("tcp://127.0.0.1:9", patience_s=600)
+    batch = map_query(catalog.images.all(), project, engine=engine)
+    until(lambda: "Waiting for the engine tcp://127.0.0.1:9" in batch.reason)
+    assert batch.state == "queued"
+    until(lambda: "tried 1 time; tried again at" in batch.reason)
+    assert "given up at" in batch.reason
+    assert "No Dask scheduler answers" in sentence(batch)
+    assert "No Dask scheduler answers" in repr(batch)
+    batch.cancel()
+    assert batch.state == "cancelled"
+    assert batch.wait(60).state == "cancelled"
+
+
+def test_a_scheduler_without_workers_is_told_until_one_comes(tmp_path: Path) -> None:
+    catalog = study(tmp_path, 2)
+    lonely = Cluster(tmp_path / "cluster")
     try:
-        batch = map_query(catalog.images.all(), project, engine="tcp://127.0.0.1:9")
-        with pytest.raises(NoCluster, match="no Dask scheduler answers"):
-            batch.wait(60)
+        batch = map_query(catalog.images.all(), project, engine=lonely.address)
+        until(lambda: "has no worker" in batch.reason)
+        assert batch.state == "running"
+        lonely.add()
+        batch.wait(120)
+        assert (batch.counts, batch.reason) == ({"succeeded": 2}, "")
     finally:
-        clusters.TIMEOUT_S = before
+        lonely.close()
 
 
 DRIVER = """
