@@ -24,9 +24,9 @@ from hub.forms import is_script, own_xsrf
 from hub.signin import Person
 from services.catalog.api import rights, work
 from services.catalog.api.here import Here, Service
+from services.catalog.going_on import BY_SERVICE
 from services.catalog.pages.acting import Actor, Form, Looker, one
 from services.catalog.pages.rendering import page, part
-from services.catalog.worker import BY_SERVICE
 
 router = APIRouter(include_in_schema=False)
 SHOWN = 50

@@ -25,6 +25,7 @@ STATIC = {
         _HUB / "vendor" / "htmx.min.js",
         _HERE / "static" / "catalog.css",
         _HERE / "static" / "catalog.js",
+        _HERE / "static" / "pictures.js",
     )
 }
 """What the pages load; nothing comes from anywhere else."""
