@@ -5,6 +5,7 @@ from __future__ import annotations
 from theatrum.catalog import errors
 from theatrum.catalog.engine.errors import BadBatch
 from theatrum.catalog.errors import CatalogError
+from theatrum.catalog.flows.external import LeaseLost
 from theatrum.node import NodeError
 
 from hub.signin import HubUnreachableError, NotSignedInError
@@ -67,6 +68,7 @@ STATUS: dict[type[Exception], tuple[int, str]] = {
     errors.BadQuery: (422, "Change the question as the detail says."),
     errors.BadRecord: (422, "Change what you send as the detail says."),
     BadBatch: (409, "Look at the batch, and do as the detail says."),
+    LeaseLost: (409, "Take other work: this is not yours any more."),
     NodeError: (422, "Change the parameters as the detail says."),
     errors.BadArray: (422, "Ask for another part, as the detail says."),
     errors.SeveralFound: (409, "Narrow the question."),

@@ -26,13 +26,12 @@ from theatrum.catalog.tables import Batch as BatchRow
 from hub.durable.database import Database
 from hub.home import Home
 from hub.settings import Settings
-from services.catalog import intake
+from services.catalog import going_on, intake
+from services.catalog.going_on import BY_SERVICE
 
 log = logging.getLogger("services.catalog.worker")
 LOOK_S = 1.0
 """Between looks for a batch, while there is none."""
-BY_SERVICE = "service"
-"""In a batch's `engine`: this worker does it, not somebody's notebook."""
 
 
 def work(settings: Settings, stop: threading.Event) -> None:
@@ -53,8 +52,10 @@ def _one(database: Database, home: Home, settings: Settings) -> bool:
         backend = LocalBackend(
             database=database, files=home.root, user=user, on_behalf_of="catalog"
         )
+        mark = going_on.mark_of(database, batch_id)
         try:
             _drive(backend, batch_id, settings)
+            going_on.settle(database, user, batch_id, mark)
         except BadBatch as err:
             # Another worker has it, or its plan is not there any more.
             log.info("batch %s is left alone: %s", batch_id, type(err).__name__)

@@ -27,7 +27,7 @@ from theatrum.catalog.query.spec import Q, Spec, spec_from_json
 from theatrum.catalog.record import recording
 from theatrum.catalog.rows import maker
 from theatrum.catalog.tables import Batch as BatchRow
-from theatrum.catalog.tables import Run, RunEvent
+from theatrum.catalog.tables import Run
 from theatrum.nodes.catalog import NODES, all_nodes
 
 from services.catalog.api.here import Here, Service
@@ -35,7 +35,7 @@ from services.catalog.api.rights import Annotating, Cancelling, Reading, Right, 
 from services.catalog.api.tagged import tagged
 from services.catalog.api.wire import refuse_inside
 from services.catalog.errors import ConflictError
-from services.catalog.worker import BY_SERVICE
+from services.catalog.going_on import BY_SERVICE, want_again
 
 router = APIRouter(tags=["work"])
 Key = Annotated[str, Path(max_length=64)]
@@ -241,35 +241,6 @@ def get_reviews(request: Request, service: Here, right: Reading, key: Key) -> Re
     return tagged(request, {"items": waiting, "next": None})
 
 
-@router.get("/runs/{key}/events")
-def get_run_events(
-    request: Request,
-    service: Here,
-    right: Reading,
-    key: Key,
-    after: Annotated[
-        int, Query(ge=-1, le=2**31 - 1, description="Events after this one")
-    ] = -1,
-) -> Response:
-    """What happened during a run, in order; `GET /events` tells when there is more."""
-    run = one_run(service, right, key)
-    query = select(RunEvent).where(RunEvent.run_id == run["id"], RunEvent.seq > after)
-    with service.database.reading() as session:
-        rows = [
-            {
-                "seq": row.seq,
-                "at": row.at,
-                "kind": row.kind,
-                "level": row.level,
-                "percent": row.percent,
-                "message": row.message,
-                "data": row.data,
-            }
-            for row in session.scalars(query.order_by(RunEvent.seq).limit(1000))
-        ]
-    return tagged(request, {"state": run["state"], "items": rows, "next": None})
-
-
 @router.get("/runs/{key}/reproduce")
 def reproduce_run(
     request: Request, service: Here, right: Reading, key: Key
@@ -312,9 +283,7 @@ def review_run(
     backend = local(service, right)
     answer(backend, run["id"], approve=body.approve, comment=body.comment)
     with recording(service.database, right.person.name) as book:
-        batch = book.session.get(BatchRow, run["batch_id"] or "")
-        if batch is not None and batch.engine.get("by") == BY_SERVICE:
-            book.change(batch, state="queued")
+        want_again(book, run["batch_id"])
     return tagged(request, one_run(service, right, key))
 
 

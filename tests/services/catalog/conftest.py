@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 
 import httpx
+import nibabel
+import numpy as np
 import pytest
 from theatrum.catalog.record import recording
 from theatrum.catalog.tables import ProjectGroup
 
+from hub.settings import load
+from services.catalog import worker
 from tests.services.catalog.running import Site, catalogue
 
 PEOPLE = {
@@ -68,6 +73,48 @@ def fill(site: Site) -> None:
                 image, kind="box", geometry={"type": "Point", "coordinates": [1, 2]}
             )
             book.measurements(image, run, {"area": 3.0})
+
+
+@pytest.fixture(scope="module")
+def scans(site: Site, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A project `work` of wes's with four scans, the last of which is none at all."""
+    folder = tmp_path_factory.mktemp("work")
+    with recording(site.app.state.service.database, "wes") as book:
+        project = book.project("work")
+        project.groups.append(ProjectGroup(group="@wes", role="maintainer"))
+        project.groups.append(ProjectGroup(group="readers", role="viewer"))
+        for number in range(4):
+            path = folder / f"{number}.nii"
+            values = np.full((4, 5, 6), number, np.int16)
+            values[1:3] += 10
+            nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), path)
+            if number == 3:
+                path.write_bytes(b"no scan")
+            book.image(
+                project, path=str(path), name=f"scan-{number}", modality="MR",
+                px_x=1.0, px_y=1.0, px_z=1.0,
+            )  # fmt: skip
+
+
+@pytest.fixture
+def wes(site: Site) -> Iterator[httpx.Client]:
+    """Who maintains `work`."""
+    with site.client("wes") as client:
+        yield client
+
+
+@pytest.fixture
+def working(site: Site) -> Iterator[None]:
+    """The worker, in a thread of the tests, without processes of its own."""
+    settings = load(
+        {"THEATRUM_HOME": str(site.home.root), "THEATRUM_CATALOG_ENGINE": "threads"}
+    )
+    stop = threading.Event()
+    thread = threading.Thread(target=worker.work, args=(settings, stop))
+    thread.start()
+    yield
+    stop.set()
+    thread.join(60)
 
 
 @pytest.fixture

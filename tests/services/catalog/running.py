@@ -10,11 +10,12 @@ import base64
 import json
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -53,6 +54,17 @@ class Site:
             "value": sign_in._box.encrypt(person.encode()).decode(),
             "url": f"{self.url}/",
         }
+
+
+def until(look: Callable[[], dict[str, Any]], state: str) -> dict[str, Any]:
+    """What is seen once its state is that one; fails where it never is."""
+    deadline = time.monotonic() + 60
+    while True:
+        seen = look()
+        if seen["state"] == state or time.monotonic() > deadline:
+            assert seen["state"] == state, seen
+            return seen
+        threading.Event().wait(0.1)
 
 
 def hub_of(people: Mapping[str, Sequence[str] | None]) -> type[BaseHTTPRequestHandler]:

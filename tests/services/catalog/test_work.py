@@ -2,80 +2,19 @@
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
-import nibabel
-import numpy as np
 import pytest
 from theatrum.catalog import connect
-from theatrum.catalog.record import recording
-from theatrum.catalog.tables import ProjectGroup
 from theatrum.nodes.catalog import to_nifti
 
-from hub.settings import load
-from services.catalog import worker
-from tests.services.catalog.running import Site
+from tests.services.catalog.running import Site, until
 
+pytestmark = pytest.mark.usefixtures("scans")
 SCANS = 4
-
-
-@pytest.fixture(scope="module", autouse=True)
-def scans(site: Site, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """A project with scans, one of which is no scan at all."""
-    folder = tmp_path_factory.mktemp("work")
-    with recording(site.app.state.service.database, "wes") as book:
-        project = book.project("work")
-        project.groups.append(ProjectGroup(group="@wes", role="maintainer"))
-        project.groups.append(ProjectGroup(group="readers", role="viewer"))
-        for number in range(SCANS):
-            path = folder / f"{number}.nii"
-            values = np.full((4, 5, 6), number, np.int16)
-            values[1:3] += 10
-            nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), path)
-            if number == 3:
-                path.write_bytes(b"no scan")
-            book.image(
-                project, path=str(path), name=f"scan-{number}", modality="MR",
-                px_x=1.0, px_y=1.0, px_z=1.0,
-            )  # fmt: skip
-
-
-@pytest.fixture
-def wes(site: Site) -> Iterator[httpx.Client]:
-    with site.client("wes") as client:
-        yield client
-
-
-@pytest.fixture
-def working(site: Site) -> Iterator[None]:
-    """The worker, in a thread of the tests, without processes of its own."""
-    settings = load(
-        {"THEATRUM_HOME": str(site.home.root), "THEATRUM_CATALOG_ENGINE": "threads"}
-    )
-    stop = threading.Event()
-    thread = threading.Thread(target=worker.work, args=(settings, stop))
-    thread.start()
-    yield
-    stop.set()
-    thread.join(60)
-
-
 QUERY = {"of": "images", "where": [{"field": "project", "value": "work"},
                                    {"field": "kind", "value": "original"}]}  # fmt: skip
-
-
-def _until(look: Callable[[], dict], state: str) -> dict:
-    deadline = time.monotonic() + 60
-    while True:
-        seen = look()
-        if seen["state"] == state or time.monotonic() > deadline:
-            assert seen["state"] == state, seen
-            return seen
-        threading.Event().wait(0.1)
 
 
 def test_a_node_is_done_on_all_that_a_query_finds(
@@ -86,7 +25,7 @@ def test_a_node_is_done_on_all_that_a_query_finds(
     assert answer.status_code == 202, answer.text
     batch = answer.json()
     assert answer.headers["location"].endswith(f"/batches/{batch['id']}")
-    done = _until(lambda: wes.get(f"batches/{batch['id']}").json(), "succeeded")
+    done = until(lambda: wes.get(f"batches/{batch['id']}").json(), "succeeded")
     assert done["requested_by"] == "wes"
     told = wes.get(f"batches/{batch['id']}/matrix").json()
     states = [item["steps"][""]["state"] for item in told["items"]]
@@ -112,10 +51,10 @@ def test_what_failed_can_be_done_once_more(wes: httpx.Client, working: None) -> 
     order = {"node": "histogram", "query": QUERY}
     batch = wes.post("batches", json=order).json()
     address = f"batches/{batch['id']}"
-    _until(lambda: wes.get(address).json(), "succeeded")
+    until(lambda: wes.get(address).json(), "succeeded")
     before = wes.get(f"{address}/matrix").json()
     assert wes.post(f"{address}/retry").status_code == 202
-    _until(lambda: wes.get(address).json(), "succeeded")
+    until(lambda: wes.get(address).json(), "succeeded")
     after = wes.get(f"{address}/matrix").json()
     assert [one["steps"][""]["run"] for one in after["items"]] == [
         one["steps"][""]["run"] for one in before["items"]
@@ -156,7 +95,7 @@ def test_a_flow_is_kept_and_run(wes: httpx.Client, working: None) -> None:
     batch = wes.post(f"flows/{kept.json()['id']}/run", json=order)
     assert batch.status_code == 202, batch.text
     address = f"batches/{batch.json()['id']}"
-    _until(lambda: wes.get(address).json(), "succeeded")
+    until(lambda: wes.get(address).json(), "succeeded")
     told = wes.get(f"{address}/matrix").json()
     assert told["steps"] == ["smooth", "flat"]
     assert len(told["items"]) == SCANS
@@ -170,7 +109,7 @@ def test_parameters_may_be_called_like_words_of_the_order(
     assert batch.status_code == 202, batch.text
     assert batch.json()["name"] == "To NIfTI"
     address = f"batches/{batch.json()['id']}"
-    _until(lambda: wes.get(address).json(), "succeeded")
+    until(lambda: wes.get(address).json(), "succeeded")
     runs = wes.get("runs", params={"batch_id": batch.json()["id"]}).json()["items"]
     assert {run["params"]["name"] for run in runs} == {"far"}
     here = connect(site.home.root, user="wes").images.filter(

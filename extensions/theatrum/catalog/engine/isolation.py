@@ -96,7 +96,7 @@ def _watched(process: subprocess.Popen[str], task: Task, grace_s: float) -> str 
             process.wait(timeout=_LOOK_S)
             return "cancelled" if cancelled is not None else None
         now = time.monotonic()
-        if cancelled is None and task.cancel_file.exists():
+        if cancelled is None and task.is_unwanted:
             cancelled = now
         if cancelled is not None and now - cancelled > grace_s:
             return "cancelled"

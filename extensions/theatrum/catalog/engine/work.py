@@ -106,6 +106,19 @@ class Task:
     timeout_s: float = 0.0
     memory_bytes: int = 0
 
+    @property
+    def is_unwanted(self) -> bool:
+        """Whether the batch, or this run alone, was cancelled; a look at the disk."""
+        return (
+            self.cancel_file.exists()
+            or stop_file(self.cancel_file, self.run_id).exists()
+        )
+
+
+def stop_file(cancel_file: Path, run_id: str) -> Path:
+    """Return the file that, once it is there, says that one run is not wanted."""
+    return cancel_file.with_name(f"{cancel_file.name}-{run_id}")
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -168,7 +181,7 @@ def perform(
         # A look at a file that may lie on a network: not at every tile.
         now = time.monotonic()
         if not looked[1] and now - looked[0] > 0.05:
-            looked[0], looked[1] = now, task.cancel_file.exists()
+            looked[0], looked[1] = now, task.is_unwanted
         if deadline is not None and now > deadline:
             raise TimeoutError(f"it took longer than {task.timeout_s:g} s")
         return bool(looked[1])

@@ -15,6 +15,7 @@ come back through the same book as any other run's.
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -28,9 +29,9 @@ from theatrum.catalog.engine.ledger import Ledger, Wanted
 from theatrum.catalog.engine.work import Done, Ref, environment_hash, failure_of, opened
 from theatrum.catalog.errors import CatalogError
 from theatrum.catalog.flows.standing import external
-from theatrum.catalog.record import recording
+from theatrum.catalog.record import Book, recording
 from theatrum.catalog.tables import Image, Project, Run, RunInput, now
-from theatrum.node import Array, Outputs, Port
+from theatrum.node import Array, Measure, Outputs, Port
 
 if TYPE_CHECKING:
     from theatrum.catalog.local import LocalBackend
@@ -53,9 +54,17 @@ class Lease:
     project_id: int
     item: str
     step: str
-    inputs: Mapping[str, Any] = field(default_factory=dict)
     refs: Mapping[str, Ref] = field(default_factory=dict)
     gives: Mapping[str, str] = field(default_factory=dict)
+    until: float = 0.0
+    """When it runs out, in seconds of the epoch."""
+
+    @functools.cached_property
+    def inputs(self) -> dict[str, Any]:
+        """What goes in, by port: arrays, not yet read."""
+        return {
+            name: opened(Port(name, "array"), ref) for name, ref in self.refs.items()
+        }
 
     def renew(self, seconds: float = LEASE_S) -> None:
         """Keep it for so many more seconds; raises LeaseLost."""
@@ -65,6 +74,7 @@ class Lease:
                 raise LeaseLost("this work is another one's now, or was cancelled")
             until = time.time() + seconds
             book.change(row, metrics={**row.metrics, "lease_until": until})
+        self.until = until
 
     def finish(self, **outputs: Any) -> None:
         """Hand results in, by the names of the step's ports; raises LeaseLost."""
@@ -74,10 +84,7 @@ class Lease:
             raise CatalogError(f"the step gives {missing[0]!r} as well: hand it in")
         ledger = Ledger(self.backend, self.batch_id, self.project_id)
         staging = ledger.folder / "staging" / f"{self.run_id}-external"
-        ports = {
-            name: Port(name, _kind(outputs[name]), isinstance(outputs[name], tuple))
-            for name in outputs
-        }
+        ports = {name: _port(name, value) for name, value in outputs.items()}
         kept = harvest(Outputs(ports, outputs), staging)
         self._end(ledger, Done(self.run_id, "succeeded", kept))
 
@@ -121,6 +128,9 @@ def lease(
             .where(Run.state == "waiting", Run.engine_key == f"external:{served}")
             .order_by(Run.created_at, Run.id)
             .limit(200)
+            # Two servers that ask at once get two steps (PostgreSQL; SQLite has one
+            # writer at a time).
+            .with_for_update(skip_locked=True)
         )
         for row in rows:
             if float(row.metrics.get("lease_until") or 0) > time.time():
@@ -133,20 +143,37 @@ def lease(
             until = time.time() + seconds
             told = {**row.metrics, "holder": holder, "lease_until": until}
             book.change(row, metrics=told, started_at=row.started_at or now())
-            refs = _refs(book.session, row)
-            return Lease(
-                backend,
-                row.id,
-                holder,
-                row.batch_id or "",
-                row.project_id,
-                row.item_key,
-                row.node_key,
-                {name: opened(Port(name, "array"), ref) for name, ref in refs.items()},
-                refs,
-                dict(row.metrics.get("gives", {})),
-            )
+            return _lease(backend, book, row, holder)
     return None
+
+
+def held(backend: LocalBackend, run_id: str, holder: str) -> Lease:
+    """A lease that was taken before, for who comes back to it.
+
+    Raises LeaseLost where it is another one's now, or the step is not wanted any more.
+    """
+    with recording(backend.database, backend.user) as book:
+        row = book.session.get(Run, run_id)
+        if row is None or row.metrics.get("holder") != holder:
+            raise LeaseLost("this work is not yours: take some first")
+        if row.state != "waiting":
+            raise LeaseLost(f"this work is {row.state}: take other work")
+        return _lease(backend, book, row, holder)
+
+
+def _lease(backend: LocalBackend, book: Book, row: Run, holder: str) -> Lease:
+    return Lease(
+        backend,
+        row.id,
+        holder,
+        row.batch_id or "",
+        row.project_id,
+        row.item_key,
+        row.node_key,
+        _refs(book.session, row),
+        dict(row.metrics.get("gives", {})),
+        float(row.metrics.get("lease_until") or 0),
+    )
 
 
 @contextlib.contextmanager
@@ -223,6 +250,12 @@ def _refs(session: Any, row: Run) -> dict[str, Ref]:
                 {name: getattr(image, name) for name in names}
             )
     return found
+
+
+def _port(name: str, value: Any) -> Port:
+    kind = _kind(value)
+    measure = Measure() if kind == "number" else None
+    return Port(name, kind, isinstance(value, tuple), measure=measure)
 
 
 def _kind(value: Any) -> Any:
