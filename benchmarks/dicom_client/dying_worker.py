@@ -2,8 +2,9 @@
 
     python -m benchmarks.dicom_client.dying_worker HOME NOTES SHARE
 
-The edges are before and after each commit of a state, of a delivery's note, and (for
-one series in ten) of the decision about a complete series. A thread that comes to an
+The edges are before and after each commit of a state, of a delivery's note, of the note
+that the last bytes of a package leave, and (for one series in ten) of the decision
+about a complete series. A thread that comes to an
 edge for the first time makes a file of that name in NOTES and rests; when the others
 rest as well, or nothing more comes, the process is killed (SIGKILL). So one death
 stands for many edges, each job dies at each of its own, and whatever else the process
@@ -89,6 +90,7 @@ def main(home: Path, notes: Path, share: float) -> None:
     chosen = read(settings.dicom_client)
     deaths = Deaths(notes, chosen.jobs_per_worker, share)
     _wound(Leases, "step", deaths, lambda a: f"{a[0]}-{a[2]}")
+    _wound(Leases, "note_upload", deaths, lambda a: f"{a[0]}-upload-sent")
     _wound(
         Leases,
         "note_attempt",

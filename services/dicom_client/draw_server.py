@@ -194,18 +194,22 @@ class DrawServer:
         package: Path,
         sha256: str,
         watch: Callable[[float], None] = lambda _share: None,
+        before_the_end: Callable[[], None] = lambda: None,
     ) -> str:
         """Send a package and return the token of its task.
 
-        `watch` is told the share that was sent; what it raises ends the transfer. After
-        a Transient error the server may hold the package all the same; after Unanswered
-        something took it, and what it said tells nothing.
+        `watch` is told the share that was sent; `before_the_end` is called before the
+        last bytes leave: until then the server cannot have the package. What either
+        raises ends the transfer. After a Transient error the server may hold the
+        package all the same; after Unanswered something took it, and what it said
+        tells nothing.
         """
         fields = {"checksum": sha256}
         if self.settings.client_id:
             fields["client_id"] = self.settings.client_id
         with package.open("rb") as opened:
-            file = _Watched(opened, package.stat().st_size, watch)
+            size = package.stat().st_size
+            file = _Watched(opened, size, watch, before_the_end)
             sent = {"file": (package.name, file, "application/zip")}
             timeout = httpx.Timeout(
                 self.settings.timeout_s,
@@ -397,13 +401,21 @@ class _Watched:
     """A file that tells how much of it was read; what it tells may end the reading."""
 
     def __init__(
-        self, file: BinaryIO, size: int, watch: Callable[[float], None]
+        self,
+        file: BinaryIO,
+        size: int,
+        watch: Callable[[float], None],
+        before_the_end: Callable[[], None],
     ) -> None:
-        self._file, self._size, self._watch = file, max(size, 1), watch
+        self._file, self._size = file, max(size, 1)
+        self._watch, self._before_the_end = watch, before_the_end
 
     def read(self, count: int = -1) -> bytes:
         self._watch(min(1.0, self._file.tell() / self._size))
-        return self._file.read(count)
+        read = self._file.read(count)
+        if read and self._file.tell() >= self._size:
+            self._before_the_end()
+        return read
 
     def seek(self, offset: int, whence: int = 0) -> int:
         return self._file.seek(offset, whence)

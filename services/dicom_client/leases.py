@@ -20,12 +20,13 @@ from services.dicom_client.models import (
     Delivery,
     DeliveryAttempt,
     Duty,
+    Event,
     Job,
     Worker,
 )
 from services.dicom_client.outcomes import Attempt, Outcome
 from services.dicom_client.settings import ServiceSettings
-from services.dicom_client.states import WORK, State
+from services.dicom_client.states import UPLOAD_SENT, WORK, State
 from services.dicom_client.transitions import Lost, change, get, note, put
 
 
@@ -91,6 +92,25 @@ class Leases:
                 .where(Job.job_id == job_id, Job.lease_owner == worker)
                 .values(progress=percent)
             )
+
+    def note_upload(self, job_id: str, worker: str) -> None:
+        """Note that the last bytes of a package leave now; raises Lost."""
+        with self.database.writing() as session:
+            self._held(session, job_id, worker)
+            note(session, job_id, UPLOAD_SENT, actor=worker)
+
+    def may_have_arrived(self, job_id: str) -> bool:
+        """Whether the package of a job that is `uploading` left as a whole."""
+        with self.database.reading() as session:
+            last = session.scalar(
+                select(Event.kind)
+                .where(
+                    Event.job_id == job_id, Event.kind.in_((UPLOAD_SENT, "uploading"))
+                )
+                .order_by(Event.id.desc())
+                .limit(1)
+            )
+        return last == UPLOAD_SENT
 
     def note_attempt(
         self, job_id: str, worker: str, file: str, attempt: Attempt

@@ -133,8 +133,8 @@ class Run:
     def watch(self, share: float) -> None:
         """Within a transfer: tell how far it is, and end it where it is called off.
 
-        A pause, or a worker that is told to stop, does not end it: of a package that
-        was cut off nobody knows whether it arrived.
+        A worker that is told to stop does not end it; a pause keeps the last bytes of
+        a package here (`upload_leaves`).
         """
         self.progress(share)
         if time.monotonic() < self._looked + _TELL_S:
@@ -142,6 +142,14 @@ class Run:
         self._looked = time.monotonic()
         if self.bench.jobs.get(self.job.job_id).state in ENDED:
             raise Stopping("the job was called off")
+
+    def upload_leaves(self) -> None:
+        """The last bytes of the package leave now: from here on it may have arrived.
+
+        Raises Lost where the job is another worker's by now, which may send it itself,
+        or is paused.
+        """
+        self.bench.leases.note_upload(self.job.job_id, self.bench.worker)
 
     def check(self) -> None:
         """Raise where the job is no longer ours, or the worker has to stop."""

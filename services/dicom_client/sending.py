@@ -6,6 +6,7 @@ import hashlib
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from theatrum.deidentify import Profile
 
@@ -84,8 +85,10 @@ def package_folder(run: Run) -> Path:
 def send(run: Run) -> Told:
     """Send the package, at most once unless a person or a setting says otherwise.
 
-    The state says that it is on its way before the first byte leaves. The token is on
-    the disk before the row has it, so that a crash between the two loses nothing.
+    The state says that it is on its way before the first byte leaves, and the history
+    that all of it is before the last ones do: what was cut off between the two never
+    arrived, and is sent again. The token is on the disk before the row has it, so that
+    a crash between the two loses nothing.
     """
     bench, settings = run.bench, run.bench.settings()
     if not settings.may_send(datetime.now(UTC)):
@@ -105,19 +108,23 @@ def send(run: Run) -> Told:
     if not is_here and _packed(run).sha256 != sha256:
         raise Changed("the package cannot be made again as it was")
     sealed = run.folder.kept_bytes(_TASK)
-    run.to("uploading")
+    run.to("uploading", **_tried(run))
     if sealed is not None:
         # A worker that was slow got the token after its lease: the package is there.
         _submitted(run, sealed)
         return Later(settings.poll_s[0])
     try:
-        token = guarded(run, lambda: server.upload(package, sha256, run.watch))
+        token = guarded(
+            run,
+            lambda: server.upload(package, sha256, run.watch, run.upload_leaves),
+        )
     except Transient as err:
-        if is_unknown(err):
+        if is_unknown(err) and bench.leases.may_have_arrived(run.job.job_id):
             return find_out(run)
-        attempt = run.job.attempt
-        run.to("packed", err.code, attempt=attempt)
-        raise
+        run.to("packed", Transient.code, **_tried(run))
+        raise Transient(
+            "the package did not arrive: it is sent again", err.retry_after_s
+        ) from err
     except EngineError as err:
         # The server says that it does not have it, and why.
         run.to("packed", err.code)
@@ -126,6 +133,14 @@ def send(run: Run) -> Told:
     run.folder.keep_bytes(_TASK, sealed)
     _submitted(run, sealed)
     return Later(settings.poll_s[0])
+
+
+def _tried(run: Run) -> dict[str, Any]:  # Any: values of columns
+    """How often the upload was tried, and workers died over it.
+
+    It is counted until the package is there, over the states that a try goes through.
+    """
+    return {"attempt": run.job.attempt, "crashes": run.job.crashes}
 
 
 def _submitted(run: Run, sealed: bytes) -> None:
@@ -139,8 +154,10 @@ def find_out(run: Run) -> Told:
     if sealed is not None:
         _submitted(run, sealed)
         return Later(run.bench.settings().poll_s[0])
-    attempt = run.job.attempt
-    run.to("packed", UPLOAD_UNKNOWN, attempt=attempt)
+    if not run.bench.leases.may_have_arrived(run.job.job_id):
+        run.to("packed", "cut-off", **_tried(run))
+        return None
+    run.to("packed", UPLOAD_UNKNOWN, **_tried(run))
     if run.bench.settings().on_unknown_upload == "ask":
         return Stops(UPLOAD_UNKNOWN)
     raise Transient("nobody knows whether the package arrived: it is sent again")

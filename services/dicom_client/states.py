@@ -100,6 +100,8 @@ AT_SERVER: frozenset[State] = frozenset(
 )
 """The next step asks the segmentation server."""
 
+UPLOAD_SENT = "upload-sent"
+"""A line of the history: the last bytes of a package leave."""
 UPLOAD_UNKNOWN = "upload-unknown"
 """A job is stopped so where nobody knows whether its package arrived."""
 DELIVERY_UNKNOWN = "delivery-unknown"

@@ -17,6 +17,8 @@ class Scenario:
     """Takes the package, stores nothing, and never answers."""
     upload_reset_n: int = 0
     """Resets the connection after the body; nothing is stored."""
+    upload_drop_after_bytes: int = 0
+    """Resets the connection when more than so many bytes of a package are here."""
     upload_drop_n: int = 0
     """Stores the package, then resets the connection: nobody hears of the token."""
     upload_html_n: int = 0

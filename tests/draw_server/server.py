@@ -7,6 +7,7 @@ import json
 import re
 import secrets
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -90,6 +91,21 @@ class Task:
 
 
 @dataclass(frozen=True)
+class Upload:
+    """One request that brought a package, and what became of it."""
+
+    sha256: str
+    """As the sender says."""
+    at: float
+    """When the whole of it was here, in seconds since 1970."""
+    ended: float
+    status: int | None
+    """What it was answered; None where the sender heard nothing."""
+    taken: bool
+    """Whether the server has stored the package."""
+
+
+@dataclass(frozen=True)
 class Logged:
     """One request; bodies are not kept."""
 
@@ -115,13 +131,16 @@ class DrawServer:
         self.refresh_token = secrets.token_urlsafe(16)
         self.tasks: dict[str, Task] = {}
         self.log: list[Logged] = []
+        self.uploads: list[Upload] = []
         self.leaks: list[str] = []
         self._expired = self.scenario.token_expired
         self._done: Counter[str] = Counter()
         self._lock = threading.RLock()
-        self._wire = Wire(
-            self._answer, before=lambda _: self.scenario.slow_ms / 1000, port=port
-        )
+        self._counting = threading.Lock()
+        self._came: dict[int, tuple[str, float]] = {}
+        """Of each upload that is not judged yet: its digest, and when it came."""
+        self._stored = 0
+        self._wire = Wire(self._answer, before=self._comes, cut=self._cut, port=port)
 
     def __enter__(self) -> DrawServer:
         self._wire.__enter__()
@@ -153,11 +172,32 @@ class DrawServer:
         with self._lock:
             return sum(one.route == route for one in self.log)
 
+    def is_under_way(self, sha256: str) -> bool:
+        """Whether a package is here as a whole, and not judged yet."""
+        with self._counting:
+            return any(said == sha256 for said, _ in self._came.values())
+
+    def _cut(self, target: str) -> int | None:
+        is_upload = _route("POST", target)[0] == "upload"
+        return (self.scenario.upload_drop_after_bytes or None) if is_upload else None
+
+    def _comes(self, request: Request) -> float:
+        """A request is here as a whole; how many seconds it waits."""
+        if _route(request.method, request.raw_path)[0] == "upload":
+            said = form(request).get("checksum", b"").decode("latin-1")
+            with self._counting:
+                self._came[id(request)] = said, time.time()
+        return self.scenario.slow_ms / 1000
+
     def _answer(self, request: Request) -> Reply:
         with self._lock:
             route, task = _route(request.method, request.raw_path)
+            before = self._stored
             reply = self._judged(request, route, task)
             silent = isinstance(reply.fault, Reset | DropAfter | Stall)
+            if route == "upload":
+                taken = self._stored > before
+                self._note_upload(request, reply, silent=silent, taken=taken)
             self.log.append(
                 Logged(
                     request.method,
@@ -167,6 +207,14 @@ class DrawServer:
                 )
             )
             return reply
+
+    def _note_upload(
+        self, request: Request, reply: Reply, *, silent: bool, taken: bool
+    ) -> None:
+        status = None if silent else reply.status
+        with self._counting:
+            sha256, came = self._came.pop(id(request))
+            self.uploads.append(Upload(sha256, came, time.time(), status, taken))
 
     def _judged(self, request: Request, route: str, task: str) -> Reply:
         handlers: dict[str, Callable[[Request, str], Reply]] = {
@@ -249,6 +297,7 @@ class DrawServer:
         return reply
 
     def _task_of(self, sha256: str, package: Package) -> Task:
+        self._stored += 1
         for known in self.tasks.values():
             if known.sha256 == sha256 and self.scenario.upload_dup_token:
                 known.uploads += 1

@@ -79,7 +79,8 @@ Before = Callable[[Request], float]
 class Wire:
     """A listening server in its own thread; `with Wire(...) as wire: wire.port`.
 
-    `before` answers how many seconds a request waits before the application sees it.
+    `before` answers how many seconds a request waits before the application sees it;
+    `cut`, by its target, after how many bytes of its body the connection is reset.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Wire:
         application: Application,
         *,
         before: Before = lambda _request: 0.0,
+        cut: Callable[[str], int | None] = lambda _target: None,
         host: str = "127.0.0.1",
         port: int = 0,
         tls: ssl.SSLContext | None = None,
@@ -94,6 +96,7 @@ class Wire:
         self._tls = tls
         self._application = application
         self._before = before
+        self._cut = cut
         self._host, self.port = host, port
         self._loop = asyncio.new_event_loop()
         self._pool = ThreadPoolExecutor(4, thread_name_prefix="pathology-server")
@@ -162,6 +165,10 @@ class Wire:
                 parser.feed_data(received)
             except httptools.HttpParserError:
                 writer.write(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
+                return
+            most = self._cut(collected.target)
+            if most is not None and collected.length > most:
+                _reset(writer)
                 return
             while collected.whole:
                 request = collected.whole.pop(0)
@@ -256,11 +263,16 @@ class _Collector:
         self._parts: list[bytes] = []
         self._target = b""
         self._headers: dict[str, str] = {}
-        self._length = 0
+        self.length = 0
         self.parser: httptools.HttpRequestParser | None = None
 
+    @property
+    def target(self) -> str:
+        """Of the request that comes."""
+        return self._target.decode("latin-1")
+
     def on_message_begin(self) -> None:
-        self._parts, self._target, self._headers, self._length = [], b"", {}, 0
+        self._parts, self._target, self._headers, self.length = [], b"", {}, 0
 
     def on_url(self, url: bytes) -> None:
         self._target += url
@@ -269,16 +281,16 @@ class _Collector:
         self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
 
     def on_body(self, part: bytes) -> None:
-        self._length += len(part)
-        if self._length > MOST_BODY_BYTES:
+        self.length += len(part)
+        if self.length > MOST_BODY_BYTES:
             raise ValueError("the body is too large")
         self._parts.append(part)
 
     def on_message_complete(self) -> None:
         assert self.parser is not None
         method = self.parser.get_method().decode("latin-1")
-        target, body = self._target.decode("latin-1"), b"".join(self._parts)
-        self.whole.append(Request(method, target, self._headers, body))
+        body = b"".join(self._parts)
+        self.whole.append(Request(method, self.target, self._headers, body))
 
 
 def _head(reply: Reply, length: int | None) -> bytes:

@@ -60,6 +60,7 @@ EVENTS = {
     "delivery-again": Word("To be delivered again", "out", "calm"),
     "unknown": Word("Sent, not answered", "question", "wait"),
     "unanswered": Word("Sent, not answered yet", "question", "wait"),
+    "upload-sent": Word("All of it sent", "up", "busy"),
     "upload-found": Word("Found at the server", "hand", "good"),
     "upload-again": Word("To be sent again", "up", "calm"),
     "delivered": Word("Stored at", "out", "good"),

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 import zipfile
 from datetime import UTC, datetime
 
@@ -40,6 +41,7 @@ from services.dicom_client.templates import (
     models_of_server,
     to_yaml,
 )
+from services.dicom_client.transitions import Lost
 from tests import draw_server as double
 from tests.draw_server import Scenario
 from tests.extensions.structures.series import ct_series
@@ -367,6 +369,44 @@ def test_a_token_never_changes_the_path(running, task):
     with pytest.raises(BadRequest):
         client(running).status(task)
     assert running.log == []
+
+
+def large(tmp_path):
+    """More than the buffers between two programs hold."""
+    file = tmp_path / "large.zip"
+    file.write_bytes(os.urandom(1 << 20) * 48)
+    return file, "0" * 64
+
+
+def test_the_server_cannot_have_what_is_cut_off_before_its_last_bytes(
+    running, tmp_path
+):
+    running.script(upload_drop_after_bytes=100_000)
+    ends = []
+    with pytest.raises(Transient):
+        client(running).upload(
+            *large(tmp_path), before_the_end=lambda: ends.append(len(running.uploads))
+        )
+    assert ends == []
+    running.script(upload_drop_after_bytes=0)
+    file, sha256 = package(tmp_path)
+    client(running).upload(
+        file, sha256, before_the_end=lambda: ends.append(len(running.uploads))
+    )
+    # Told once, before the server had it.
+    assert ends == [0]
+    assert [one.taken for one in running.uploads] == [True]
+
+
+def test_what_is_raised_before_the_last_bytes_keeps_the_package_here(running, tmp_path):
+    def taken_over():
+        raise Lost("another worker has the job")
+
+    with pytest.raises(Lost):
+        client(running).upload(*package(tmp_path), before_the_end=taken_over)
+    assert not running.tasks
+    client(running).upload(*package(tmp_path))
+    assert len(running.tasks) == 1
 
 
 @pytest.mark.parametrize("switch", ["upload_html_n", "upload_504_n"])

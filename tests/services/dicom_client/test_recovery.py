@@ -68,11 +68,14 @@ def test_a_worker_killed_at_every_edge_sends_delivers_and_confirms_once(
             kinds = [entry["kind"] for entry in site.detail(job["id"])["timeline"]]
             for state in ("submitted", "exported", "confirmed", "done"):
                 assert kinds.count(state) == 1
+            # Only where the last bytes had left, and no answer had come.
+            assert kinds.count("stopped") == kinds.count("upload-again") == 1
         _require_nothing_left(site)
 
 
 EDGES = (
-    *("deidentified", "packed", "uploading", "submitted", "processing", "ready"),
+    *("deidentified", "packed", "uploading", "upload-sent", "submitted"),
+    *("processing", "ready"),
     *("downloaded", "reidentified", "exported", "confirmed", "done"),
 )
 

@@ -25,13 +25,17 @@ from .client_site import RULES, patient_series, template, write
 class Looks:
     """An intake whose files are stable at once."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **settings: Any) -> None:
         self.watched = folder / "watched"
         self.watched.mkdir()
-        settings = ServiceSettings(
-            watch=[self.watched], stable_s=0.0, stable_scans=1, min_instances=4
+        chosen = ServiceSettings(
+            watch=[self.watched],
+            stable_s=0.0,
+            stable_scans=1,
+            min_instances=4,
+            **settings,
         )
-        self.service: Service = open_service(folder / "home", settings)
+        self.service: Service = open_service(folder / "home", chosen)
         keeper = self.service.keeper
         keeper.put_template(template_from_json(template()), "test")
         keeper.put_rules(rules_from_json(json.dumps({"rules": RULES})), "test")
