@@ -78,8 +78,18 @@ def facts(image: Mapping[str, Any]) -> str:
     return " · ".join(one.replace(" ", "\N{NO-BREAK SPACE}") for one in said)
 
 
+def sentence(text: str) -> str:
+    """A text as a sentence; what has been cut into parts begins with a capital."""
+    return f"{text[:1].upper()}{text[1:]}." if text else ""
+
+
 _environment.filters.update(
-    duration=duration, facts=facts, length=length, octets=octets, plain=plain
+    duration=duration,
+    facts=facts,
+    length=length,
+    octets=octets,
+    plain=plain,
+    sentence=sentence,
 )
 
 

@@ -1,11 +1,14 @@
-"""Run a node or a flow over what an address of the front page finds."""
+"""Run a node or a flow over what an address of the front page finds.
+
+The form is made of the parameters' JSON schema. It says before the start how many items
+there are: one for each image, or one for all images of a subject, a sample, ...
+"""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import replace
+from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode
 
 from fastapi import APIRouter, Request, Response
@@ -13,57 +16,60 @@ from fastapi.responses import RedirectResponse
 from pydantic import ValidationError
 from theatrum.catalog.errors import BadQuery, CatalogError
 from theatrum.catalog.query.spec import Q, Spec
-from theatrum.node import NodeError
+from theatrum.node import Node, NodeError
 from theatrum.nodes.catalog import all_nodes
 
 from hub.forms import own_xsrf
 from hub.signin import Person
 from services.catalog.api import listing, rights, work
 from services.catalog.api.here import Here, Service
-from services.catalog.pages import browse
+from services.catalog.api.wire import OverTheWire
+from services.catalog.pages import browse, fields
 from services.catalog.pages.acting import Actor, Fields, Form, Looker, one
+from services.catalog.pages.fields import Input
 from services.catalog.pages.rendering import page
 
 router = APIRouter(include_in_schema=False)
 DO = "_do"
 """The word of the address that says what is to be done: `node:NAME` or `flow:ID`."""
-
-
-@dataclass(frozen=True)
-class Input:
-    """One field of the form; made of a parameter's JSON schema."""
-
-    name: str
-    title: str
-    hint: str
-    kind: str
-    """select, checkbox, number, text or json"""
-    value: str
-    choices: Sequence[str] = ()
-    bounds: Mapping[str, Any] | None = None
+BY = "_by"
+"""The word of the address that says which images are one item."""
+GROUPS: Final[Mapping[str, str]] = {
+    "subject_id": "subject",
+    "acquisition__visit_id": "visit",
+    "sample_id": "sample",
+    "sample__experiment_id": "experiment",
+    "acquisition_id": "acquisition",
+    "project_id": "project",
+}
+"""By which columns images are put together, and the word for each."""
+_PICTURES: Final = ("array", "image", "volume")
 
 
 @router.get("/run")
 def run_page(request: Request, service: Here, visitor: Looker) -> Response:
     """The form for what the address finds."""
     words = dict(request.query_params)
-    return _page(request, service, visitor, words, words.pop(DO, ""))
+    do, by = words.pop(DO, ""), words.pop(BY, "")
+    return _page(request, service, visitor, words, do, by)
 
 
 @router.post("/run")
 def order(request: Request, service: Here, visitor: Actor, form: Form) -> Response:
     """Order the batch, and go to its page."""
     words = dict(parse_qsl(one(form, "words")))
-    do = one(form, DO)
+    do, by = one(form, DO), one(form, BY)
     right = rights.Right(visitor, rights.RUN)
     try:
         kind, _, key = do.partition(":")
-        inputs = _inputs(service, visitor, do)
         said: dict[str, Any] = {
             "query": _spec(words).to_json(),
             "project": one(form, "project") or None,
             "name": one(form, "name"),
-            "params": _params(inputs, form),
+            "params": fields.typed(_inputs(service, visitor, do), form),
+            "by": by if by in GROUPS else None,
+            "refresh": bool(one(form, "refresh")),
+            "on_error": one(form, "on_error") or "continue",
         }
         if kind == "node":
             body = work.NodeOrder(node=key, **said)
@@ -76,7 +82,7 @@ def order(request: Request, service: Here, visitor: Actor, form: Form) -> Respon
     except (CatalogError, NodeError, ValidationError) as err:
         problem = "A field does not fit." if isinstance(err, ValidationError) else err
         return _page(
-            request, service, visitor, words, do, form=form, problem=str(problem)
+            request, service, visitor, words, do, by, form=form, problem=str(problem)
         )
     batch = answer.headers["Location"].rpartition("/")[2]
     return RedirectResponse(f"{service.prefix}batches/{batch}", 303)
@@ -88,6 +94,7 @@ def _page(
     visitor: Person,
     words: Mapping[str, str],
     do: str,
+    by: str,
     *,
     form: Fields | None = None,
     problem: str = "",
@@ -97,13 +104,15 @@ def _page(
         projects = sorted(rights.Right(visitor, rights.RUN).projects(session))
     try:
         browse.refuse_unknown(dict(words))
-        count = backend.count(_spec(words))
-        inputs = _inputs(service, visitor, do)
+        spec = _spec(words)
+        count = backend.count(spec)
+        wanted = _inputs(service, visitor, do)
+        items, apart = _items(backend, spec, count, do, by)
     except CatalogError as err:
         detail = f"This cannot be run: {err}"
         return page(service, visitor, "absent.html", status=400, detail=detail)
     nodes = all_nodes()
-    flows = backend.rows(Spec("flows", (Q(),), order=("name",), limit=200))
+    flows = backend.rows(Spec("flows", (Q(),), order=("name", "version"), limit=200))
     title, about = _about(do, flows)
     return page(
         service,
@@ -115,23 +124,65 @@ def _page(
         back=browse.href(words),
         asked=words,
         count=count,
+        items=items,
+        apart=apart,
+        group=GROUPS.get(by, "image"),
         most=work.MOST_ITEMS,
         projects=projects,
-        nodes=[(f"node:{name}", nodes[name].title) for name in work.OFFERED],
-        flows=[(f"flow:{row['id']}", row["name"]) for row in flows],
+        nodes=[(f"node:{name}", nodes[name].title) for name in runnable()],
+        flows=[
+            (f"flow:{row['id']}", f"{row['title'] or row['name']} {row['version']}")
+            for row in flows
+        ],
+        groups=[("", "image"), *GROUPS.items()] if _may_group(do) else [],
+        is_joining=_takes_many(do),
         do=do,
+        by=by,
         title=title,
         about=about,
-        inputs=inputs,
+        inputs=wanted,
         typed={name: values[0] for name, values in (form or {}).items()},
         is_sent=form is not None,
         problem=problem,
     )
 
 
-def _spec(words: Mapping[str, str]) -> Spec:
-    from dataclasses import replace
+def runnable() -> list[str]:
+    """The nodes of the palette that need nothing but images."""
+    known = all_nodes()
+    return [name for name in work.OFFERED if _is_runnable(known[name])]
 
+
+def _is_runnable(node: Node[..., Any]) -> bool:
+    needed = [port for port in node.inputs.values() if not port.optional]
+    given = needed or list(node.inputs.values())
+    return bool(given) and len(needed) <= 1 and given[0].kind in _PICTURES
+
+
+def _takes_many(do: str) -> bool:
+    """Whether what is to be done is a node that puts several images together."""
+    kind, _, key = do.partition(":")
+    if kind != "node" or key not in work.OFFERED:
+        return False
+    return any(port.many for port in all_nodes()[key].inputs.values())
+
+
+def _may_group(do: str) -> bool:
+    return do.startswith("flow:") or _takes_many(do)
+
+
+def _items(
+    backend: OverTheWire, spec: Spec, count: int, do: str, by: str
+) -> tuple[int, int]:
+    """How many items there will be; and how many images have nothing to go by."""
+    if not _may_group(do) or by not in GROUPS:
+        return (min(count, 1) if _takes_many(do) else count), 0
+    groups = backend.count(replace(spec, values=(by,), distinct=True))
+    without = replace(spec, where=(*spec.where, Q(**{f"{by}__isnull": True})))
+    return groups, backend.count(without)
+
+
+def _spec(words: Mapping[str, str]) -> Spec:
     asked = {
         name: value
         for name, value in words.items()
@@ -143,12 +194,16 @@ def _spec(words: Mapping[str, str]) -> Spec:
 def _about(do: str, flows: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
     kind, _, key = do.partition(":")
     if kind == "node" and key in work.OFFERED:
-        node = all_nodes()[key]
-        return node.title, (node.__doc__ or "").strip().partition("\n\n")[0]
+        return all_nodes()[key].title, described(all_nodes()[key])
     for row in flows:
         if kind == "flow" and row["id"] == key:
-            return row["name"], row["description"]
+            return row["title"] or row["name"], row["description"]
     return "", ""
+
+
+def described(node: Node[..., Any]) -> str:
+    """What a node does, without its parameters: the form tells these."""
+    return (node.__doc__ or "").partition("Parameters\n")[0].strip()
 
 
 def _inputs(service: Service, visitor: Person, do: str) -> Sequence[Input]:
@@ -157,75 +212,29 @@ def _inputs(service: Service, visitor: Person, do: str) -> Sequence[Input]:
     if not do:
         return ()
     if kind == "node" and key in work.OFFERED:
-        schema = all_nodes()[key].parameters.get("properties", {})
-        return [_input(name, said) for name, said in schema.items()]
+        return fields.inputs(all_nodes()[key].parameters.get("properties", {}))
     if kind == "flow":
         backend = rights.Right(visitor, rights.READ).backend(service)
         rows = backend.rows(Spec("flows", (Q(id=key),)))
         if rows:
-            told = rows[0]["graph"].get("parameters", {})
-            return [_input(name, said) for name, said in told.items()]
+            return fields.inputs(placeholders(rows[0]["graph"]))
     raise BadQuery("there is nothing of that name to run")
 
 
-def _input(name: str, said: Mapping[str, Any]) -> Input:
-    """A field for a parameter; what no simple field can hold is typed as JSON."""
-    usual = said.get("default")
-    ways = [one for one in said.get("anyOf", [said]) if one.get("type") != "null"]
-    only = ways[0] if len(ways) == 1 else {}
-    kind = str(only.get("type", "")) or _kind_of(usual)
-    if "enum" in only:
-        field = "select"
-    else:
-        field = {
-            "boolean": "checkbox",
-            "integer": "number",
-            "number": "number",
-            "string": "text",
-        }.get(kind, "json")
-    bounds = {
-        html: only[name]
-        for html, name in (("min", "minimum"), ("max", "maximum"))
-        if name in only
-    }
-    bounds["step"] = 1 if kind == "integer" else "any"
-    text = json.dumps(usual) if field == "json" and usual is not None else usual
-    return Input(
-        name=name,
-        title=str(said.get("title", name)),
-        hint=str(said.get("description", "")),
-        kind=field,
-        value="" if text is None else str(text),
-        choices=[str(one) for one in only.get("enum", ())],
-        bounds=bounds,
-    )
-
-
-def _kind_of(usual: object) -> str:
-    match usual:
-        case bool():
-            return "boolean"
-        case int() | float():
-            return "number"
-        case str():
-            return "string"
-    return ""
-
-
-def _params(inputs: Sequence[Input], form: Fields) -> dict[str, Any]:
-    """The parameters as typed; what is left empty is as usual. Raises BadQuery."""
-    said: dict[str, Any] = {}
-    for field in inputs:
-        text = one(form, f"p.{field.name}")
-        if field.kind == "checkbox":
-            said[field.name] = bool(text)
-        elif not text:
-            continue
-        elif field.kind in ("number", "json"):
-            try:
-                said[field.name] = json.loads(text)
-            except ValueError as err:
-                raise BadQuery(f"{field.title} cannot be read: {text}") from err
-        else:
-            said[field.name] = text
-    return said
+# Any: a flow's JSON
+def placeholders(graph: Mapping[str, Any]) -> dict[str, fields.Schema]:
+    """The schemas of a flow's placeholders: of the parameters that they stand for."""
+    told: Mapping[str, Any] = graph.get("parameters", {})
+    known = all_nodes()
+    found: dict[str, fields.Schema] = {}
+    for step in graph.get("steps", ()):
+        address = str(step.get("node", "")).partition("@")[0]
+        node = known.get(address.rpartition(":")[2])
+        schema = node.parameters.get("properties", {}) if node is not None else {}
+        for name, value in step.get("params", {}).items():
+            if isinstance(value, Mapping) and set(value) == {"$"}:
+                own: dict[str, Any] = dict(schema.get(name, {}))
+                own.pop("title", None)
+                mine = told.get(str(value["$"]), {})
+                found.setdefault(str(value["$"]), own | dict(mine))
+    return found

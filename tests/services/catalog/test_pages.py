@@ -85,9 +85,9 @@ def page(context: BrowserContext, site: Site) -> Iterator[Page]:
     yield made
     made.close()
     assert traffic.outside(site.url) == []
-    # The icon is the hub's, which is not here; a form that is refused answers 409; the
-    # picture of the scan that is damaged answers 410, however late.
-    meant = re.compile(r"status of (404|409|410)")
+    # The icon is the hub's, which is not here; a form that is refused answers 409 or
+    # 422; the picture of the scan that is damaged answers 410, however late.
+    meant = re.compile(r"status of (404|409|410|422)")
     assert [one for one in complaints if not meant.search(one)] == []
 
 
@@ -211,6 +211,10 @@ def test_a_person_runs_a_node_and_follows_its_batch(
     page.get_by_label("How").select_option("mean")
     page.get_by_label("First").fill("1")
     page.get_by_label("What you call it").fill("Means")
+    expect(
+        page.get_by_text("Whole number from 0; 0 if nothing is said.")
+    ).to_be_visible()
+    expect(page.get_by_text("3 items.")).to_be_visible()
     _look(page, "run")
     page.get_by_role("button", name="Run on 3 images").click()
     expect(page).to_have_url(re.compile("/batches/"))
@@ -232,6 +236,23 @@ def test_a_person_runs_a_node_and_follows_its_batch(
     expect(page.get_by_role("link", name="Means")).to_be_visible()
     expect(page.get_by_role("cell", name="ria")).to_be_visible()
     _look(page, "batches")
+
+
+def test_a_person_is_told_how_many_items_there_will_be(page: Page, site: Site) -> None:
+    asked = f"{site.url}/run?name__in=sub-01_t1w,sub-02_t1w,sub-03_t1w"
+    page.goto(f"{asked}&_do=node:nyul_standard")
+    expect(page.get_by_text("1 item of 3 images.")).to_be_visible()
+    page.get_by_label("What is put together").select_option("subject_id")
+    page.get_by_role("button", name="Change").click()
+    expect(page.get_by_text("3 items.")).to_be_visible()
+    page.goto(f"{asked}&_do=node:nyul_standard&_by=sample_id")
+    said = "1 item of 3 images. 3 images have no sample: together they are one item."
+    expect(page.get_by_text(said)).to_be_visible()
+    page.goto(f"{asked}&_do=node:crop")
+    page.get_by_label("X", exact=True).fill("1, two")
+    page.get_by_role("button", name="Run on").click()
+    expect(page.get_by_role("alert")).to_contain_text("X cannot be read: 1, two")
+    expect(page.get_by_label("X", exact=True)).to_have_value("1, two")
 
 
 def test_a_batch_is_cancelled_only_after_a_question(page: Page, site: Site) -> None:
