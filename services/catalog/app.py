@@ -54,6 +54,7 @@ def make_app(settings: Settings, tile_key: str) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         with (
             service.prober,
+            service.apart,
             handed_in.watched(service.database.engine, home, service.prober),
         ):
             app.state.exports.start()
@@ -72,7 +73,9 @@ def make_app(settings: Settings, tile_key: str) -> FastAPI:
     )
     app.state.service = service
     app.state.feed = live.Feed(service.database)
-    app.state.exports = Exports(service.database, home.cache / "exports")
+    app.state.exports = Exports(
+        service.database, home.cache / "exports", service.apart.scene
+    )
     pages.install_headers(app)
     problems.install(app, STATUS)
     _tell_when_to_try_again(app)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -20,6 +20,7 @@ from sqlalchemy import select
 from theatrum.catalog.errors import CatalogError, NotFound
 from theatrum.catalog.exchange import exporting
 from theatrum.catalog.exchange.zips import Archive
+from theatrum.catalog.formats.scene import Scene
 from theatrum.catalog.local import LocalBackend
 from theatrum.catalog.query.spec import Spec, spec_from_json
 from theatrum.catalog.record import recording
@@ -62,6 +63,8 @@ class Exports:
 
     database: Database
     files: Path
+    scenes: Callable[[str, int], Scene] | None = None
+    """Opens images for the thread; None to open them in this process."""
     _wake: threading.Event = field(default_factory=threading.Event)
     _stopping: bool = False
     _cancelled: set[str] = field(default_factory=set)
@@ -210,7 +213,12 @@ class Exports:
             wanted = Project.id.in_(job.params["projects"])
             names = frozenset(session.scalars(select(Project.name).where(wanted)))
         backend = LocalBackend(
-            self.database, self.files, job.requested_by, names, frozenset()
+            self.database,
+            self.files,
+            job.requested_by,
+            names,
+            frozenset(),
+            scenes=self.scenes,
         )
         spec = spec_from_json(job.query)
         what, options = job.params["what"], job.params["options"]

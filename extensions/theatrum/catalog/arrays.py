@@ -30,6 +30,10 @@ from tile_server.readers.dicom_files import is_dicom
 if TYPE_CHECKING:
     import xarray as xr
 
+GONE = (
+    "{} is not where the catalogue knows it: restore it, or ingest it again from where "
+    "it is now."
+)
 _KEPT = 32
 """Scenes whose headers are kept: a series of a thousand files has as many."""
 
@@ -48,10 +52,7 @@ def open_scene(path: str | os.PathLike[str], scene: int = 0) -> Scene:
     try:
         status = place.stat()
     except OSError as error:
-        raise Gone(
-            f"{place.name} is not where the catalogue knows it: restore it, or ingest "
-            "it again from where it is now."
-        ) from error
+        raise Gone(GONE.format(place.name)) from error
     return _scene(place, scene, status.st_mtime_ns, status.st_size)
 
 
@@ -76,13 +77,17 @@ def open_array(
     path: str | os.PathLike[str], scene: int = 0, level: int = 0
 ) -> xr.DataArray:
     """One level of an image, 0 the finest; raises Gone and NotOpened."""
-    found = open_scene(path, scene)
-    if not -len(found.levels) <= level < len(found.levels):
+    return level_of(open_scene(path, scene), level, Path(path).name)
+
+
+def level_of(scene: Scene, level: int, name: str) -> xr.DataArray:
+    """One level of a scene, from the end where it is negative; raises NotOpened."""
+    if not -len(scene.levels) <= level < len(scene.levels):
         raise NotOpened(
-            f"{Path(path).name} has {len(found.levels)} levels: name one of 0 to "
-            f"{len(found.levels) - 1}."
+            f"{name} has {len(scene.levels)} levels: name one of 0 to "
+            f"{len(scene.levels) - 1}."
         )
-    return labelled(found, level % len(found.levels))
+    return labelled(scene, level % len(scene.levels))
 
 
 def open_tree(path: str | os.PathLike[str], scene: int = 0) -> xr.DataTree:

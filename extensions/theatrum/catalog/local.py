@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +24,8 @@ from theatrum.catalog.saving import keep, opened, planes, thumbnail
 if TYPE_CHECKING:
     import xarray
 
+    from theatrum.catalog.formats.scene import Scene
+
 
 AT_ONCE = 500
 """Rows that a loop fetches at a time."""
@@ -44,6 +46,8 @@ class LocalBackend:
     """What may be written to; None for all that may be seen."""
     on_behalf_of: str | None = None
     """The service's account, where one works for the user."""
+    scenes: Callable[[str, int], Scene] | None = field(default=None, repr=False)
+    """Opens the image at a path; None to open it in this process."""
 
     @property
     def compiler(self) -> Compiler:
@@ -146,7 +150,7 @@ class LocalBackend:
 
     def array(self, image: RowData, level: int) -> xarray.DataArray:
         """See `Backend`."""
-        return opened(image, level)
+        return opened(image, level, self.scenes)
 
     def thumbnail(self, image: RowData, size: int) -> bytes:
         """See `Backend`."""

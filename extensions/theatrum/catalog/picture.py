@@ -77,9 +77,10 @@ def draw(
 
     if "t" in array.dims:
         array = array.isel(t=_within(t, array.sizes["t"], "t"))
-    array, names = _channels(array, channels)
+    # Cut first: dask hands slices down to the file through nothing but slices.
     across, rows, columns, flips = _axes(array, plane)
     array = _cut(array, across, at, project)
+    array, names = _channels(array, channels)
     kept = [dim for dim in (rows, columns) if dim in array.dims]
     if len(kept) < 2:
         raise BadArray(f"an array of {', '.join(map(str, array.dims))} has no plane")

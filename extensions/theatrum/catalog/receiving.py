@@ -42,7 +42,7 @@ def receive(backend: LocalBackend, package: Path, kept: Mapping[str, Any]) -> Ro
     NotOpened
         Where the group cannot be read as an image.
     """
-    from theatrum.catalog.arrays import open_array
+    from theatrum.catalog.arrays import labelled, open_scene
 
     said = _checked(kept)
     folder = backend.files / "derived"
@@ -51,7 +51,7 @@ def receive(backend: LocalBackend, package: Path, kept: Mapping[str, Any]) -> Ro
         group = Path(staging, "image.ome.zarr")
         group.mkdir()
         _unpack(package, group)
-        array = open_array(group)
+        array = labelled((backend.scenes or open_scene)(str(group), 0))
         if said.get("kind") == "label":
             array = array.assign_attrs(is_label=True)
         return backend.keep(array, said)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,16 +25,23 @@ if TYPE_CHECKING:
     import PIL.Image
     import xarray
 
+    from theatrum.catalog.formats.scene import Scene
     from theatrum.catalog.local import LocalBackend
 
 KINDS = DERIVED | {"initial"}
 
 
-def opened(image: RowData, level: int) -> xarray.DataArray:
-    """An image's array at a level, not yet read; its name and id go along."""
-    from theatrum.catalog.arrays import open_array
+def opened(
+    image: RowData, level: int, scenes: Callable[[str, int], Scene] | None = None
+) -> xarray.DataArray:
+    """An image's array at a level, not yet read; its name and id go along.
 
-    array = open_array(image["path"], image["scene"], level)
+    `scenes` opens the file: this process does, where nothing else is said.
+    """
+    from theatrum.catalog.arrays import level_of, open_scene
+
+    found = (scenes or open_scene)(image["path"], image["scene"])
+    array = level_of(found, level, Path(image["path"]).name)
     return array.rename(image["name"]).assign_attrs(id=image["id"])
 
 
@@ -50,18 +57,18 @@ def thumbnail(backend: LocalBackend, image: RowData, size: int) -> bytes:
         with PIL.Image.open(kept) as stored:
             picture = stored.convert("RGB")
     else:
-        picture = _drawn(image)
+        picture = _drawn(backend, image)
     picture.thumbnail((size, size))
     jpeg = io.BytesIO()
     picture.convert("RGB").save(jpeg, "JPEG", quality=85)
     return jpeg.getvalue()
 
 
-def _drawn(image: RowData) -> PIL.Image.Image:
+def _drawn(backend: LocalBackend, image: RowData) -> PIL.Image.Image:
     from theatrum.catalog.picture import draw
 
     try:
-        return draw(opened(image, -1), plane=image["plane"] or "ax")
+        return draw(backend.array(image, -1), plane=image["plane"] or "ax")
     except (CatalogError, NotImplementedError):
         raise
     except Exception as err:

@@ -147,11 +147,17 @@ def _array(array: Any) -> dict[str, Any]:
     }
 
 
+def of(array: Any) -> list[int]:
+    """The shape of the blocks in which a file is read; [] where it has none."""
+    told = array.encoding.get("preferred_chunks")
+    if told:
+        return [int(told[dim]) for dim in array.dims]
+    return [int(max(sizes)) for sizes in array.chunks] if array.chunks else []
+
+
 def grid(array: Any) -> tuple[int, ...]:
     """The shape of blocks: those in which the file is read, where they are regular."""
-    shape = [max(1, side) for side in array.shape]
-    if array.chunks:
-        shape = [max(1, max(sizes)) for sizes in array.chunks]
+    shape = [max(1, side) for side in of(array) or array.shape]
     most = MOST_BYTES // np.dtype(array.dtype).itemsize
     for axis in range(len(shape)):
         while np.prod(shape) > most and shape[axis] > 1:

@@ -9,6 +9,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 from sqlalchemy.orm import Session
+from theatrum.catalog.apart import Apart
 
 from hub.durable.database import Database
 from hub.home import Home
@@ -25,6 +26,7 @@ class Service:
     settings: Settings
     tile_key: bytes
     prober: Prober
+    apart: Apart = field(default_factory=Apart)
     limiter: Limiter = field(default_factory=Limiter)
 
     @property

@@ -17,11 +17,11 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse
 from theatrum.catalog import picture
-from theatrum.catalog.arrays import open_scene
+from theatrum.catalog.arrays import labelled
 from theatrum.catalog.backend import RowData
 from theatrum.catalog.errors import BadArray, CatalogError, NotOpened
+from theatrum.catalog.formats.scene import Scene
 from theatrum.catalog.query.spec import Q, Spec
-from theatrum.catalog.saving import opened
 
 from services.catalog.api import blocks, images
 from services.catalog.api.here import Here
@@ -61,13 +61,14 @@ async def get_slice(
     quality: Annotated[int, Query(ge=1, le=100)] = 90,
 ) -> Response:
     """A plane as a picture; with nothing else than `plane`, the one in the middle."""
-    row = right.backend(service).whole("images", image_id)
+    backend = right.backend(service)
+    row = backend.whole("images", image_id)
 
     def make() -> bytes:
-        levels = open_scene(row["path"], row["scene"]).levels
+        levels = service.apart.scene(row["path"], row["scene"]).levels
         sizes = [{str(dim): n for dim, n in one.sizes.items()} for one in levels]
         drawn = picture.draw(
-            opened(row, picture.level_for(sizes, max(size, 512))),
+            backend.array(row, picture.level_for(sizes, max(size, 512))),
             plane=plane,
             at=_place(index, mm),
             project=project,
@@ -94,14 +95,14 @@ async def get_info(
     row = right.backend(service).whole("images", image_id)
 
     def make() -> RowData:
-        scene = open_scene(row["path"], row["scene"])
+        scene = service.apart.scene(row["path"], row["scene"])
         first = scene.levels[0]
         return {
             "id": row["id"],
             "dims": [str(dim) for dim in first.dims],
             "dtype": str(first.dtype),
             "levels": [
-                {"shape": list(one.shape), "blocks": _blocks(one)}
+                {"shape": list(one.shape), "blocks": blocks.of(one)}
                 for one in scene.levels
             ],
             "spacing_mm": {
@@ -123,7 +124,7 @@ async def get_stats(
     row = right.backend(service).whole("images", image_id)
 
     def make() -> RowData:
-        level, planes = _sampled(row)
+        level, planes = _sampled(service.apart.scene(row["path"], row["scene"]))
         return {"level": level, "channels": [_stats(name, v) for name, v in planes]}
 
     return tagged(request, await made(row, make))
@@ -141,7 +142,7 @@ async def get_histogram(
     row = right.backend(service).whole("images", image_id)
 
     def make() -> RowData:
-        level, planes = _sampled(row)
+        level, planes = _sampled(service.apart.scene(row["path"], row["scene"]))
         found = []
         for name, values in planes:
             counts, edges = np.histogram(values[np.isfinite(values)], bins)
@@ -206,7 +207,7 @@ async def get_zarr(
         return blocks.lying(Path(row["path"]), key, request.headers.get("Range"))
 
     def make() -> bytes:
-        return blocks.computed(open_scene(row["path"], row["scene"]), key)
+        return blocks.computed(service.apart.scene(row["path"], row["scene"]), key)
 
     body = await made(row, make)
     media = "application/json" if key.endswith(".json") else "application/octet-stream"
@@ -260,13 +261,12 @@ def _window(said: str) -> picture.Window:
 
 
 # Any: arrays of any values
-def _sampled(row: RowData) -> tuple[int, list[tuple[str, Any]]]:
+def _sampled(scene: Scene) -> tuple[int, list[tuple[str, Any]]]:
     """The finest level that is small enough, as the values of each channel."""
-    scene = open_scene(row["path"], row["scene"])
     sizes = [int(np.prod(one.shape)) for one in scene.levels]
     small = [level for level, size in enumerate(sizes) if size <= SAMPLED]
     level = small[0] if small else len(sizes) - 1
-    array = opened(row, level)
+    array = labelled(scene, level)
     steps = {}
     if sizes[level] > SAMPLED:  # one level, and a large one: every nth plane and line
         step = int(np.ceil((sizes[level] / SAMPLED) ** (1 / 3)))
@@ -302,7 +302,3 @@ def _stats(name: str, values: Any) -> RowData:
         "p99": float(p99),
         "values": int(values.size),
     }
-
-
-def _blocks(array: Any) -> list[int]:
-    return [int(sizes[0]) for sizes in array.chunks] if array.chunks else []

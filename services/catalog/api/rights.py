@@ -102,6 +102,7 @@ class Right:
             user=self.person.name,
             projects=narrowed,
             writable=writable,
+            scenes=service.apart.scene,
         )
 
 

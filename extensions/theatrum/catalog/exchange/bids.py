@@ -26,7 +26,6 @@ from theatrum.catalog.errors import BadRecord
 from theatrum.catalog.exchange.zips import STEP, Member, of_bytes, of_file
 from theatrum.catalog.local import LocalBackend
 from theatrum.catalog.query.spec import Q, Spec
-from theatrum.catalog.saving import opened
 
 BIDS_VERSION: Final = "1.9.0"
 _SUFFIXES: Final = (
@@ -93,7 +92,7 @@ def members(backend: LocalBackend, spec: Spec) -> list[Member]:
         taken.add(stem)
         if is_aside:
             aside.append(stem)
-        listed.append(_nifti(stem, row))
+        listed.append(_nifti(backend, stem, row))
         sidecar = json.dumps(_sidecar(acquisition), indent=1, sort_keys=True)
         listed.append(of_bytes(f"{stem}.json", sidecar.encode()))
     about = {
@@ -175,7 +174,7 @@ def _classified(
     return "", "", []
 
 
-def _nifti(stem: str, row: RowData) -> Member:
+def _nifti(backend: LocalBackend, stem: str, row: RowData) -> Member:
     path = Path(row["path"])
     for ending in (".nii.gz", ".nii"):
         if path.name.endswith(ending) and path.is_file():
@@ -188,7 +187,7 @@ def _nifti(stem: str, row: RowData) -> Member:
 
         with tempfile.TemporaryDirectory() as folder:
             made = Path(folder, "made.nii.gz")
-            nibabel.save(nifti_image(opened(row, 0)), made)
+            nibabel.save(nifti_image(LocalBackend.array(backend, row, 0)), made)
             with made.open("rb") as file:
                 file.seek(begin)
                 while block := file.read(STEP):

@@ -24,7 +24,6 @@ from theatrum.catalog.errors import BadQuery, BadRecord, CatalogError
 from theatrum.catalog.exchange.zips import Member, of_bytes
 from theatrum.catalog.local import LocalBackend
 from theatrum.catalog.query.spec import Q, Spec
-from theatrum.catalog.saving import opened
 
 if TYPE_CHECKING:
     import xarray
@@ -97,14 +96,14 @@ def members(backend: LocalBackend, spec: Spec, how: Chosen) -> list[Member]:
     for row in rows:
         folder = f"{projects[row['project_id']]}/{row['name']}"
         try:
-            array = opened(row, 0)
+            array = LocalBackend.array(backend, row, 0)
             cuts = [cut for plane in how.planes for cut in _cuts(array, plane, how)]
         except CatalogError as error:
             missing.append(f"{folder}: {error}")
             continue
         if not cuts:
             missing.append(f"{folder}: it has no such plane")
-        volume = _Volume(row, how)
+        volume = _Volume(backend, row, how)
         for plane, index, mm in cuts:
             name = f"{folder}/{plane}_{index:04d}.jpg"
             listed.append(Member(name, None, volume.drawing(plane, index)))
@@ -139,7 +138,8 @@ class _Volume:
     It is read when the first is drawn, and forgotten when another image is.
     """
 
-    def __init__(self, row: RowData, how: Chosen) -> None:
+    def __init__(self, backend: LocalBackend, row: RowData, how: Chosen) -> None:
+        self._backend = backend
         self._row = row
         self._how = how
         self._read: tuple[Any, Any] | None = None
@@ -165,7 +165,7 @@ class _Volume:
 
     def _ready(self) -> tuple[Any, Any]:
         if self._read is None:
-            array = opened(self._row, 0)
+            array = LocalBackend.array(self._backend, self._row, 0)
             if array.nbytes <= _HELD:
                 array = array.load()
             self._read = array, _window_of(array, self._how)
