@@ -12,6 +12,8 @@ from theatrum import quiz
 from hub.settings import Settings
 from services import cli
 from services.catalog.api import (
+    about,
+    engine,
     exports,
     images,
     inbox,
@@ -26,6 +28,7 @@ from services.catalog.api import (
     runs,
     search,
     uploads,
+    versions,
     work,
 )
 
@@ -52,6 +55,8 @@ def test_every_command_is_documented() -> None:
 def test_every_route_of_the_catalogue_is_documented() -> None:
     text = (DOCS / "catalog_api.md").read_text()
     for module in (
+        about,
+        engine,
         exports,
         images,
         inbox,
@@ -64,6 +69,7 @@ def test_every_route_of_the_catalogue_is_documented() -> None:
         runs,
         search,
         uploads,
+        versions,
         work,
     ):
         for route in module.router.routes:

@@ -15,7 +15,9 @@ from hub.signin import SignIn
 from services.catalog import inbox as handed_in
 from services.catalog import store
 from services.catalog.api import (
+    about,
     documents,
+    engine,
     exports,
     images,
     inbox,
@@ -30,6 +32,7 @@ from services.catalog.api import (
     runs,
     search,
     uploads,
+    versions,
     work,
 )
 from services.catalog.api.here import Service
@@ -94,6 +97,9 @@ def make_app(settings: Settings, tile_key: str) -> FastAPI:
         work.router,
         runs.router,
         leases.router,
+        versions.router,
+        engine.router,
+        about.router,
         uploads.router,
         inbox.router,
         rows.router(),

@@ -26,7 +26,7 @@ from theatrum.catalog.tables import Batch as BatchRow
 from hub.durable.database import Database
 from hub.home import Home
 from hub.settings import Settings
-from services.catalog import going_on, intake
+from services.catalog import engine_state, going_on, intake
 from services.catalog.going_on import BY_SERVICE
 
 log = logging.getLogger("services.catalog.worker")
@@ -87,8 +87,12 @@ def _waiting(database: Database) -> Iterator[tuple[str, str]]:
 def _drive(backend: LocalBackend, batch_id: str, settings: Settings) -> None:
     from theatrum.catalog.engine import Engine, open_batch
 
-    options = {"workers": settings.catalog_engine_workers}
-    with Engine(settings.catalog_engine, **options) as engine:
+    home = Home(settings.home)
+    workers = engine_state.wished(home) or settings.catalog_engine_workers
+    with (
+        Engine(settings.catalog_engine, workers=workers) as engine,
+        engine_state.told(home, engine, batch_id),
+    ):
         open_batch(backend, batch_id).start(engine).wait()
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from theatrum.catalog.errors import BadRecord, Gone, NotAllowed
 from theatrum.catalog.local import LocalBackend
 from theatrum.catalog.record import recording
+from theatrum.catalog.remote import RemoteBackend
 from theatrum.catalog.rows import Row
 from theatrum.catalog.tables import DatasetVersion, new_id
 from theatrum.catalog.writing import _data, _refusing, project_for
@@ -35,13 +36,17 @@ def freeze(
 ) -> Row:
     """Write the manifest and its row; see `Catalog.freeze`."""
     backend = catalog.backend
-    if not isinstance(backend, LocalBackend):
-        raise NotAllowed("the service freezes versions: ask it at its own machine")
     if query.spec.of != "images":
         raise BadRecord("a version is of images")
+    name, version = named
+    if isinstance(backend, RemoteBackend):
+        asked = {"project": project, "name": name, "version": version}
+        said = backend.create("versions", {**asked, "query": query.to_json()})
+        return Row(backend, said, "versions")
+    if not isinstance(backend, LocalBackend):
+        raise NotAllowed("this catalogue cannot freeze versions")
     import pyarrow.parquet as parquet
 
-    name, version = named
     table = query.order_by("id").values(*COLUMNS).to_arrow()
     folder = backend.files / "versions"
     folder.mkdir(parents=True, exist_ok=True)
@@ -79,6 +84,11 @@ def manifest(version: Row) -> pyarrow.Table:
     """A version's ids and checksums; Gone where the file is not what was written."""
     import pyarrow.parquet as parquet
 
+    backend = version._backend
+    if isinstance(backend, RemoteBackend):
+        import pyarrow
+
+        return parquet.read_table(pyarrow.BufferReader(backend.manifest(version.id)))
     path = Path(version.manifest_uri)
     if not path.is_file() or (
         hashlib.sha256(path.read_bytes()).hexdigest() != version.sha256

@@ -138,6 +138,12 @@ class RemoteBackend:
         """See `Backend`."""
         self._ask("DELETE", _address(resource, key))
 
+    def manifest(self, version: str) -> bytes:
+        """The manifest of a version as Parquet; see `theatrum.catalog.freezing`."""
+        route = f"versions/{quote(version, safe='')}/manifest"
+        parquet: bytes = self._ask("GET", route, params={"format": "parquet"}).content
+        return parquet
+
     # Images
 
     def lineage(self, kind: str, key: str) -> dict[str, Any]:

@@ -44,6 +44,8 @@ SCOPES = MappingProxyType(
 )
 """What a role may do in its project."""
 
+HUB_ADMIN = "admin:users"
+"""A scope of the hub's own that administrators have, and their tokens by default."""
 OPEN = ("internal", "public")
 """Projects that everybody with an account may look at."""
 
@@ -115,6 +117,20 @@ def names_of(person: Person) -> frozenset[str]:
 def carried(person: Person, scope: str) -> bool:
     """Whether the asker's token may be used for a scope."""
     return f"custom:{scope}" in person.scopes
+
+
+def administers(person: Person) -> bool:
+    """Whether somebody administers the hub, and sends a token that carries this."""
+    return HUB_ADMIN in person.scopes
+
+
+def refuse_but_administrators(person: Person) -> None:
+    """Raise NotAllowed for all but administrators of the hub."""
+    if not administers(person):
+        raise NotAllowed(
+            "this is for administrators of the hub, with a token of theirs that is not "
+            "narrowed: ask one of them"
+        )
 
 
 def may_make_projects(person: Person) -> bool:

@@ -25,6 +25,7 @@ PEOPLE = {
     "flood": [],
     "pix": [],
     "wes": [],
+    "root": [],
 }
 
 

@@ -2,6 +2,7 @@
 
 The double answers what the service asks of a hub: who a token belongs to. A token is a
 person's name, and `name/scope,scope` is a token of theirs that carries only these.
+Whoever is called `root` administers the hub.
 """
 
 from __future__ import annotations
@@ -80,7 +81,12 @@ def hub_of(people: Mapping[str, Sequence[str] | None]) -> type[BaseHTTPRequestHa
                 "name": name,
                 "kind": "service" if people.get(name, ()) is None else "user",
                 "groups": list(people.get(name) or ()),
-                "scopes": [ACCESS, *named(*filter(None, carried))],
+                "scopes": [
+                    ACCESS,
+                    *named(*filter(None, carried)),
+                    # The hub's own scope, which a token that is not narrowed carries.
+                    *(["admin:users"] if name == "root" and not narrowed else []),
+                ],
             }
             content = json.dumps(model).encode()
             self.send_response(200 if known else 404)
