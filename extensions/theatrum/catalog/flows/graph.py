@@ -246,7 +246,8 @@ class Flow:
     def _repr_html_(self) -> str:
         from theatrum.catalog.flows.picture import picture
 
-        return picture(self)
+        # A long flow is scrolled: made smaller, nobody could read it.
+        return f'<div style="overflow-x:auto">{picture(self)}</div>'
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         return {"text/html": self._repr_html_(), "application/json": self.to_json()}

@@ -335,10 +335,11 @@ def test_a_flow_is_kept_in_versions(tmp_path: Path) -> None:
 
 def test_the_picture_names_every_step_and_runs_no_script() -> None:
     drawn = built()._repr_html_()
-    assert drawn.startswith("<svg")
+    assert drawn.startswith("<div")
     for key in ("planes", "gauss", "brightest", "stacked", "mean-of-all", "image"):
         assert f">{key}<" in drawn
     assert "<script" not in drawn
+    assert "style=" not in drawn.partition("<svg")[2], "no page takes inline styles"
     from defusedxml import ElementTree
 
     ElementTree.fromstring(drawn)
