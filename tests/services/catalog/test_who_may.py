@@ -19,6 +19,12 @@ PUBLIC = {"/healthz"}
 """What says nothing but that the service is well: monitors have no account."""
 
 
+@pytest.fixture(autouse=True)
+def unhurried(site: Site) -> None:
+    """A walk over all routes is not what the limits are for."""
+    site.app.state.service.limiter._left.clear()
+
+
 def _routes(site: Site) -> list[tuple[str, str, frozenset[str]]]:
     """(method, path below the API, scopes) of each route that asks who asks."""
     document = site.app.openapi()
