@@ -2,30 +2,31 @@
 
     POST /leases {"served": "draw-axon", "worker": "desk 3"}   -> the step, or 204
     POST /leases/RUN/heartbeat                                 -> until when it is held
-    POST /leases/RUN/complete   outputs={"line": [[1, 2], [8, 9]]}
-    POST /leases/RUN/fail       {"reason": "too dark"}
+    PUT  /leases/RUN/outputs/mask                              a zip of OME-Zarr
+    POST /leases/RUN/complete {"outputs": {"line": [[1, 2], [8, 9]]}}
+    POST /leases/RUN/fail     {"reason": "too dark"}
 
 A lease that is not renewed goes to whoever asks next, and what its old holder sends
 then is refused (409). It is its holder's alone: who it is follows from the token.
-Pixels are read by the addresses that come with it, and arrays come back as zips of
-OME-Zarr.
+Pixels are read by the addresses that come with it; arrays are sent before the step is
+completed, and read by the limited processes that read every image here.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, File, Form, Request, Response, UploadFile
+from fastapi import APIRouter, Query, Request, Response
+from fastapi import Path as InPath
+from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
-from theatrum.catalog.arrays import open_array
+from theatrum.catalog.arrays import labelled
 from theatrum.catalog.engine.work import Ref
 from theatrum.catalog.errors import BadRecord, CatalogError
 from theatrum.catalog.flows import external
@@ -38,14 +39,24 @@ from services.catalog.api.here import Here, Service
 from services.catalog.api.rights import Right, Running
 from services.catalog.api.tagged import tagged
 from services.catalog.api.work import Key, local, one_run
+from services.catalog.errors import TooLargeError
 from services.catalog.going_on import want_again
 
 router = APIRouter(prefix="/leases", tags=["work"])
 SHORTEST_S: Final = 5.0
 LONGEST_S: Final = 3600.0
-MOST_ARRAYS: Final = 64
 TAKEN: Final = frozenset({"array", "number", "text", "line", "polygon", "table"})
 """Kinds of outputs that can come back over HTTP."""
+Port = Annotated[str, InPath(max_length=64, pattern=r"^[A-Za-z_]\w*$")]
+Worker = Annotated[str, Query(max_length=60, description="Which of your programs")]
+_ZIP: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/zip": {"schema": {"type": "string", "format": "binary"}}
+        },
+    }
+}
 
 
 class Claim(BaseModel):
@@ -67,6 +78,19 @@ class Beat(BaseModel):
     seconds: float = Field(external.LEASE_S, ge=SHORTEST_S, le=LONGEST_S)
 
 
+class Given(BaseModel):
+    """What a step gives."""
+
+    model_config = ConfigDict(extra="forbid")
+    worker: str = Field("", max_length=60)
+    # Any: what each port takes
+    outputs: dict[str, Any] = Field(
+        {},
+        description="By port a number, a text, points of a line, a GeoJSON polygon, a "
+        'table: {"columns": {...}, "units": {...}}; arrays were sent before',
+    )
+
+
 class Failed(BaseModel):
     """Why a step gave nothing."""
 
@@ -86,6 +110,8 @@ def claim(request: Request, service: Here, right: Running, body: Claim) -> Respo
     work = external.lease(_mine(service, right), body.served, holder, body.seconds)
     if work is None:
         return Response(status_code=204)
+    # What another holder sent, whose lease ran out, is not this one's.
+    shutil.rmtree(_folder(service, work), ignore_errors=True)
     return tagged(request, _told(service, work))
 
 
@@ -99,30 +125,52 @@ def keep_lease(
     return tagged(request, _told(service, work))
 
 
-@router.post("/{key}/complete")
-def complete_lease(
+@router.put("/{key}/outputs/{port}", status_code=204, openapi_extra=_ZIP)
+async def send_array(
     request: Request,
     service: Here,
     right: Running,
     key: Key,
-    outputs: Annotated[
-        str,
-        Form(
-            max_length=10_000_000,
-            description="JSON: by port a number, a text, points of a line, a GeoJSON "
-            'polygon, or a table: {"columns": {...}, "units": {...}}',
-        ),
-    ] = "{}",
-    worker: Annotated[str, Form(max_length=60)] = "",
-    arrays: Annotated[
-        Sequence[UploadFile],
-        File(description="Zips of OME-Zarr groups, each called like its port"),
-    ] = (),
+    port: Port,
+    worker: Worker = "",
+) -> Response:
+    """Send an array that a step gives, a zip of OME-Zarr; sent again it replaces."""
+    work = await run_in_threadpool(_held, service, right, key, worker)
+    if _kind(work, port) != "array":
+        raise BadRecord(f"{port} is no array: hand it in with the others")
+    folder = _folder(service, work)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    most = min(PACKED_BYTES, service.settings.catalog_upload_bytes)
+    with tempfile.NamedTemporaryFile(suffix=".zip", dir=folder) as package:
+        size = 0
+        async for block in request.stream():
+            size += len(block)
+            if size > most:
+                raise TooLargeError(f"an array has {most >> 20} MiB at most")
+            await run_in_threadpool(package.write, block)
+        package.flush()
+        await run_in_threadpool(
+            _take_array, service, Path(package.name), folder / f"{port}.ome.zarr"
+        )
+    return Response(status_code=204)
+
+
+@router.post("/{key}/complete")
+def complete_lease(
+    request: Request, service: Here, right: Running, key: Key, body: Given
 ) -> Response:
     """Hand in what a step gives, each of its outputs by name."""
-    work = _held(service, right, key, worker)
-    with _read(work, outputs, arrays) as made:
-        work.finish(**made)
+    work = _held(service, right, key, body.worker)
+    made = {
+        name: _value(name, _kind(work, name), value)
+        for name, value in body.outputs.items()
+    }
+    folder = _folder(service, work)
+    for name in work.gives:
+        if name not in made and (folder / f"{name}.ome.zarr").is_dir():
+            made[name] = _array(service, folder / f"{name}.ome.zarr")
+    work.finish(**made)
+    shutil.rmtree(folder, ignore_errors=True)
     _go_on(service, right, work)
     return tagged(request, one_run(service, right, key))
 
@@ -135,6 +183,7 @@ def fail_lease(
     work = _held(service, right, key, body.worker)
     work.renew()
     work.fail(GaveNothing(body.reason))
+    shutil.rmtree(_folder(service, work), ignore_errors=True)
     _go_on(service, right, work)
     return tagged(request, one_run(service, right, key))
 
@@ -183,37 +232,31 @@ def _input(service: Service, ref: Ref) -> dict[str, Any]:
     }
 
 
-@contextmanager
-def _read(
-    work: Lease, outputs: str, arrays: Sequence[UploadFile]
-) -> Iterator[dict[str, Any]]:
-    """The values that were sent, by port; arrays are there within the block."""
-    try:
-        said = json.loads(outputs)
-    except (ValueError, RecursionError) as err:
-        raise BadRecord("outputs is no JSON") from err
-    if not isinstance(said, dict):
-        raise BadRecord("outputs is an object: each output by the name of its port")
-    if len(arrays) > MOST_ARRAYS:
-        raise BadRecord(f"a step gives {MOST_ARRAYS} arrays at most")
-    sent = {(one.filename or "").removesuffix(".zip"): one for one in arrays}
-    for name in (*said, *sent):
-        kind = work.gives.get(name)
-        if kind is None:
-            known = ", ".join(work.gives) or "nothing"
-            raise BadRecord(f"the step has no output {name!r}: it gives {known}")
-        if (kind == "array") != (name in sent):
-            raise BadRecord(f"send {name} {_ZIP if kind == 'array' else 'in outputs'}")
-    made = {name: _value(name, work.gives[name], value) for name, value in said.items()}
-    with tempfile.TemporaryDirectory(prefix="theatrum-lease-") as folder:
-        for number, (name, file) in enumerate(sent.items()):
-            place = Path(folder, str(number))
-            place.mkdir()
-            made[name] = _array(file, place)
-        yield made
+def _folder(service: Service, work: Lease) -> Path:
+    """Where arrays of a step lie until it is completed."""
+    return service.home.cache / "leases" / work.run_id
 
 
-_ZIP: Final = "as a file: a zip of an OME-Zarr group that is called like the port"
+def _kind(work: Lease, port: str) -> str:
+    if port not in work.gives:
+        known = ", ".join(work.gives) or "nothing"
+        raise BadRecord(f"the step has no output {port!r}: it gives {known}")
+    return work.gives[port]
+
+
+def _take_array(service: Service, package: Path, place: Path) -> None:
+    """Unpack an array, and put it in place once it was read as one."""
+    with tempfile.TemporaryDirectory(dir=place.parent, prefix=".coming-") as staging:
+        group = Path(staging, "image.ome.zarr")
+        group.mkdir()
+        _unpack(package, group)
+        _array(service, group)
+        shutil.rmtree(place, ignore_errors=True)
+        group.rename(place)
+
+
+def _array(service: Service, group: Path) -> Any:
+    return labelled(service.apart.scene(str(group), 0))
 
 
 def _value(name: str, kind: str, value: Any) -> Any:
@@ -231,6 +274,8 @@ def _value(name: str, kind: str, value: Any) -> Any:
             units: Any = value.get("units", {})
             if _is_table(columns, units):
                 return Table(columns, units)
+    if kind == "array":
+        raise BadRecord(f"{name} is an array: send it first, PUT .../outputs/{name}")
     if kind not in TAKEN:
         raise BadRecord(f"a {kind} cannot be handed in over HTTP: use the library")
     raise BadRecord(f"{name} is to be a {kind}, as the documentation says")
@@ -246,15 +291,3 @@ def _is_table(columns: Mapping[str, Any], units: Any) -> bool:
             for column in columns.values()
         )
     )
-
-
-def _array(file: UploadFile, folder: Path) -> Any:
-    if file.size is None or file.size > PACKED_BYTES:
-        raise BadRecord(f"an array has {PACKED_BYTES >> 20} MiB at most")
-    package = folder / "array.zip"
-    with package.open("xb") as target:
-        shutil.copyfileobj(file.file, target)
-    group = folder / "image.ome.zarr"
-    group.mkdir()
-    _unpack(package, group)
-    return open_array(group)

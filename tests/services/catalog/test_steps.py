@@ -80,30 +80,25 @@ def test_a_program_outside_does_a_step_and_the_flow_goes_on(
     theft = {"worker": "chair"}
     address = f"leases/{work['run']}"
     assert wes.post(f"{address}/heartbeat", json=theft).status_code == 409
-    assert wes.post(f"{address}/complete", data=theft).status_code == 409
+    assert wes.post(f"{address}/complete", json=theft).status_code == 409
     beat = wes.post(f"{address}/heartbeat", json={"worker": "desk", "seconds": 600})
     assert beat.json()["until"] > work["until"]
     # What goes in is read by its address, and what comes out is sent as a zip.
     far = connect(site.url, token="wes")
     source = far.images[work["inputs"]["image"]["id"]].array
     group = _zipped(tmp_path, source * 2)
-    for wrong, files in (
-        ({"outputs": "no json"}, {}),
-        ({"outputs": json.dumps({"other": 1})}, {}),
-        ({"outputs": json.dumps({"result": 1})}, {}),
-        ({}, {}),
-        ({}, {"arrays": ("result.zip", b"no zip")}),
-        ({}, {"arrays": ("else.zip", group)}),
-    ):
-        answer = wes.post(
-            f"{address}/complete", data={"worker": "desk", **wrong}, files=files
-        )
-        assert answer.status_code == 422, answer.text
-    done = wes.post(
-        f"{address}/complete",
-        data={"worker": "desk"},
-        files={"arrays": ("result.zip", group)},
-    )
+    mine = {"params": {"worker": "desk"}}
+    put = f"{address}/outputs/result"
+    for body in (b"no zip", b""):
+        assert wes.put(put, content=body, **mine).status_code == 422
+    assert wes.put(put, content=group, params=theft).status_code == 409
+    assert wes.put(f"{address}/outputs/other", content=group, **mine).status_code == 422
+    for outputs in ({"other": 1}, {"result": 1}, {}):
+        said = {"worker": "desk", "outputs": outputs}
+        assert wes.post(f"{address}/complete", json=said).status_code == 422, outputs
+    for _ in range(2):
+        assert wes.put(put, content=group, **mine).status_code == 204
+    done = wes.post(f"{address}/complete", json={"worker": "desk"})
     assert done.status_code == 200, done.text
     assert done.json()["state"] == "succeeded"
     assert wes.post(f"{address}/heartbeat", json={"worker": "desk"}).status_code == 409
@@ -137,15 +132,15 @@ def test_a_lease_that_ran_out_is_another_ones(
         "cells": {"columns": {"area": [1.5, 2.5]}, "units": {"area": "mm2"}},
     }
     address = f"leases/{work['run']}/complete"
-    said = {"outputs": json.dumps(outputs)}
-    assert wes.post(address, data={**said, "worker": "old"}).status_code == 409
+    said = {"outputs": outputs}
+    assert wes.post(address, json={**said, "worker": "old"}).status_code == 409
     for name, wrong in (
         ("axon", [[1, 1]]), ("axon", "x"), ("count", True), ("count", "7"),
         ("word", 7), ("cells", {"columns": {"a": [1], "b": []}}), ("cells", []),
     ):  # fmt: skip
-        bad = {"outputs": json.dumps(outputs | {name: wrong}), "worker": "new"}
-        assert wes.post(address, data=bad).status_code == 422, (name, wrong)
-    assert wes.post(address, data={**said, "worker": "new"}).status_code == 200
+        bad = {"outputs": outputs | {name: wrong}, "worker": "new"}
+        assert wes.post(address, json=bad).status_code == 422, (name, wrong)
+    assert wes.post(address, json={**said, "worker": "new"}).status_code == 200
     found = wes.get("measurements", params={"run": work["run"]}).json()["items"]
     told = {one["name"]: one["text"] or one["value"] for one in found}
     assert told == {"count": 7, "word": "clear"}
