@@ -460,3 +460,38 @@ def test_uploads_that_nobody_ends_are_forgotten(site: Site, bob: httpx.Client) -
     assert bob.get(address).status_code == 404
     assert intake.uploads_of(site.home).expire(older_s=-1) >= 1
     assert not (site.home.images / ".uploads" / key).exists()
+
+
+def _answer_before_the_end(site: Site, person: str, begun: bytes, length: int) -> int:
+    """The status that is answered to a form of which only the beginning was sent."""
+    address = urlsplit(f"{site.url}/api/v1/images")
+    head = (
+        f"POST {address.path} HTTP/1.1\r\nHost: {address.netloc}\r\n"
+        f"Authorization: token {person}\r\n"
+        "Content-Type: multipart/form-data; boundary=part\r\n"
+        f"Content-Length: {length}\r\n\r\n"
+    )
+    where = (str(address.hostname), address.port or 80)
+    with socket.create_connection(where, timeout=60) as line:
+        line.sendall(head.encode() + begun)
+        return int(line.recv(4096).split()[1])
+
+
+def test_an_array_is_read_no_further_than_its_sender_may(site: Site) -> None:
+    # A reader of projects is refused at once, with nothing sent.
+    assert _answer_before_the_end(site, "dan", b"", 3 << 30) == 403
+    assert _answer_before_the_end(site, "bob", b"", 5 << 30) == 413
+    # Who may write elsewhere is refused after the text, before the array.
+    begun = (
+        b'--part\r\nContent-Disposition: form-data; name="kept"\r\n\r\n'
+        b'{"project": "secret"}\r\n'
+        b'--part\r\nContent-Disposition: form-data; name="array"\r\n\r\n'
+    )
+    assert _answer_before_the_end(site, "bob", begun + bytes(2 << 20), 3 << 30) == 404
+
+
+def test_an_array_that_comes_before_its_text_is_refused(bob: httpx.Client) -> None:
+    parts = {"array": ("a.zip", b"x"), "kept": (None, '{"project": "sent"}')}
+    answer = bob.post("images", files=parts)
+    assert answer.status_code == 422
+    assert "kept and then one array" in answer.json()["detail"]
