@@ -32,6 +32,9 @@ from services.catalog.going_on import BY_SERVICE
 log = logging.getLogger("services.catalog.worker")
 LOOK_S = 1.0
 """Between looks for a batch, while there is none."""
+PATIENCE_S = 300.0
+"""So long an engine that does not answer is asked again; the batch's row says so. More
+lets a scheduler restart meanwhile, and lets the next batch wait as long."""
 
 
 def work(settings: Settings, stop: threading.Event) -> None:
@@ -65,7 +68,9 @@ def _one(database: Database, home: Home, settings: Settings) -> bool:
             # One batch must never keep the others from being done.
             log.exception("batch %s ended early", batch_id)
             with recording(database, user, on_behalf_of="catalog") as book:
-                book.change(book.get(BatchRow, batch_id), state="failed")
+                row = book.get(BatchRow, batch_id)
+                why = row.reason or "It ended early: the worker's log says why."
+                book.change(row, state="failed", reason=why)
         return True
     return False
 
@@ -90,7 +95,9 @@ def _drive(backend: LocalBackend, batch_id: str, settings: Settings) -> None:
     home = Home(settings.home)
     workers = engine_state.wished(home) or settings.catalog_engine_workers
     with (
-        Engine(settings.catalog_engine, workers=workers) as engine,
+        Engine(
+            settings.catalog_engine, workers=workers, patience_s=PATIENCE_S
+        ) as engine,
         engine_state.told(home, engine, batch_id),
     ):
         open_batch(backend, batch_id).start(engine).wait()
@@ -101,7 +108,8 @@ def _end_if_lost(backend: LocalBackend, batch_id: str) -> None:
     if (backend.files / "batches" / batch_id / "plan.pkl").is_file():
         return
     with recording(backend.database, backend.user, on_behalf_of="catalog") as book:
-        book.change(book.get(BatchRow, batch_id), state="failed")
+        why = "Its plan is gone: order it anew; what was done is cached."
+        book.change(book.get(BatchRow, batch_id), state="failed", reason=why)
 
 
 def main(settings: Settings) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import httpx
@@ -9,6 +10,8 @@ import pytest
 from theatrum.catalog import connect
 from theatrum.nodes.catalog import to_nifti
 
+from hub.settings import load
+from services.catalog import worker
 from tests.services.catalog.running import Site, until
 
 pytestmark = pytest.mark.usefixtures("scans")
@@ -66,6 +69,29 @@ def test_a_batch_that_is_cancelled_is_not_begun(wes: httpx.Client) -> None:
     batch = wes.post("batches", json=order).json()
     assert wes.post(f"batches/{batch['id']}/cancel").status_code == 202
     assert wes.get(f"batches/{batch['id']}").json()["state"] == "cancelled"
+
+
+def test_a_batch_says_over_http_that_its_engine_does_not_answer(
+    site: Site, wes: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "PATIENCE_S", 0.0)
+    batch = wes.post("batches", json={"node": "minmax", "query": QUERY}).json()
+    assert (batch["state"], batch["reason"]) == ("queued", "")
+    nobody = {"THEATRUM_CATALOG_ENGINE": "tcp://127.0.0.1:9"}
+    settings = load({"THEATRUM_HOME": str(site.home.root)} | nobody)
+    stop = threading.Event()
+    thread = threading.Thread(target=worker.work, args=(settings, stop))
+    thread.start()
+    try:
+        address = f"batches/{batch['id']}"
+        told = until(lambda: wes.get(address).json(), "failed")
+    finally:
+        stop.set()
+        thread.join(60)
+    assert "No Dask scheduler answers at tcp://127.0.0.1:9" in told["reason"]
+    assert told["engine"]["address"] == "tcp://127.0.0.1:9"
+    assert wes.post(f"{address}/retry").json()["state"] == "queued"
+    wes.post(f"{address}/cancel")
 
 
 def test_a_flow_is_kept_and_run(wes: httpx.Client, working: None) -> None:
