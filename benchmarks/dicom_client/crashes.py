@@ -50,8 +50,8 @@ PATIENCE_S = 15.0
 """So long a person goes on looking for an upload: the server may still be at it."""
 WORKERS = 2
 EDGES = (
-    *("deidentified", "packed", "uploading", "upload-sent", "submitted"),
-    *("processing", "ready"),
+    *("deidentified", "packed", "uploading", "upload-sent"),
+    *("stopped-upload-unknown", "submitted", "processing", "ready"),
     *("downloaded", "reidentified", "exported", "confirmed", "done"),
 )
 FAULTS: list[dict[str, Any]] = [
@@ -267,7 +267,8 @@ class Run:
             token = self._token(site, one["id"])
             way, body = "upload", {"token": token}
             since = self._looked.setdefault(one["id"], time.monotonic())
-            if token is None and time.monotonic() < since + PATIENCE_S:
+            soon = time.monotonic() < since + PATIENCE_S
+            if token is None and (soon or self._is_under_way(site, one["id"])):
                 return
             del self._looked[one["id"]]
             if token is not None:
@@ -288,6 +289,10 @@ class Run:
         answer = site.call("POST", f"series/{one['id']}/{way}", json=body)
         if answer.is_success:
             self._decided[str(one["stopped"] or one["state"])] += 1
+
+    def _is_under_way(self, site: Site, job_id: str) -> bool:
+        sha256 = site.detail(job_id)["package_sha256"]
+        return site.server.is_under_way(sha256)
 
     def _token(self, site: Site, job_id: str) -> str | None:
         sha256 = site.detail(job_id)["package_sha256"]

@@ -2,16 +2,16 @@
 
     python -m benchmarks.dicom_client.dying_worker HOME NOTES SHARE
 
-The edges are before and after each commit of a state, of a delivery's note, of the note
-that the last bytes of a package leave, and (for one series in ten) of the decision
-about a complete series. A thread that comes to an
-edge for the first time makes a file of that name in NOTES and rests; when the others
-rest as well, or nothing more comes, the process is killed (SIGKILL). So one death
-stands for many edges, each job dies at each of its own, and whatever else the process
-was doing is cut off at a random moment. Nobody dies before there is a file `begin` in
-NOTES; who comes to an edge earlier waits. With a SHARE below 1 each job dies at so many
-of its edges, others for every job. The parent forks the next worker at once:
-nothing is imported twice, and all that a death leaves behind is the next one's to find.
+The edges are before and after each commit of a state, of a stop, of a delivery's note,
+of the note that the last bytes of a package leave, and (for one series in ten) of the
+decision about a complete series. A thread that comes to an edge for the first time
+makes a file of that name in NOTES and rests; when the others rest as well, or nothing
+more comes, the process is killed (SIGKILL). So one death stands for many edges, each
+job dies at each of its own, and whatever else the process was doing is cut off at a
+random moment. Nobody dies before there is a file `begin` in NOTES; who comes to an edge
+earlier waits. With a SHARE below 1 each job dies at so many of its edges, others for
+every job. The parent forks the next worker at once: nothing is imported twice, and all
+that a death leaves behind is the next one's to find.
 """
 
 from __future__ import annotations
@@ -91,6 +91,7 @@ def main(home: Path, notes: Path, share: float) -> None:
     deaths = Deaths(notes, chosen.jobs_per_worker, share)
     _wound(Leases, "step", deaths, lambda a: f"{a[0]}-{a[2]}")
     _wound(Leases, "note_upload", deaths, lambda a: f"{a[0]}-upload-sent")
+    _wound(Leases, "stop", deaths, lambda a: f"{a[0]}-stopped-{a[2]}")
     _wound(
         Leases,
         "note_attempt",

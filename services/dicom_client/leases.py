@@ -209,10 +209,15 @@ class Leases:
                 self._stop(session, job, code, attempt=attempt)
             return True
 
-    def stop(self, job_id: str, worker: str, code: str) -> None:
-        """A person has to decide: the job keeps its state and rests."""
+    def stop(
+        self, job_id: str, worker: str, code: str, *, state: State | None = None
+    ) -> None:
+        """A person has to decide: the job rests, in its state or in another."""
         with self.database.writing() as session:
-            self._stop(session, self._held(session, job_id, worker), code)
+            job = self._held(session, job_id, worker)
+            if state is not None:
+                change(session, job, state, detail=code, actor=worker)
+            self._stop(session, job, code)
 
     def _stop(self, session: Session, job: Job, code: str, **kept: Any) -> None:
         note(session, job.job_id, "stopped", code, job.lease_owner)

@@ -55,6 +55,8 @@ class Stops:
     """A person has to decide."""
 
     code: str
+    state: State | None = None
+    """The state that the job rests in, where it is another than it has."""
 
 
 @dataclass(frozen=True)

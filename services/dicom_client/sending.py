@@ -157,9 +157,11 @@ def find_out(run: Run) -> Told:
     if not run.bench.leases.may_have_arrived(run.job.job_id):
         run.to("packed", "cut-off", **_tried(run))
         return None
-    run.to("packed", UPLOAD_UNKNOWN, **_tried(run))
     if run.bench.settings().on_unknown_upload == "ask":
-        return Stops(UPLOAD_UNKNOWN)
+        # In one transaction: a job that were `packed` and not yet stopped would be sent
+        # again by whoever takes it over.
+        return Stops(UPLOAD_UNKNOWN, "packed")
+    run.to("packed", UPLOAD_UNKNOWN, **_tried(run))
     raise Transient("nobody knows whether the package arrived: it is sent again")
 
 

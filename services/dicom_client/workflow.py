@@ -95,7 +95,7 @@ def _steps(bench: Bench, run: Run) -> str:
             bench.leases.put_off(job_id, worker, found.wait_s, **found.kept)
             return "waits"
         if isinstance(found, Stops):
-            bench.leases.stop(job_id, worker, found.code)
+            bench.leases.stop(job_id, worker, found.code, state=found.state)
             return "stopped"
         bench.leases.end(job_id, worker)
         return run.job.state

@@ -2,11 +2,11 @@
 
     python -m tests.services.dicom_client.crashing_worker HOME NOTES
 
-The points are before and after each commit of a state, of a delivery's note, and of the
-note that the last bytes of a package leave. Before it dies at a point for a job it
-makes a file of that name in NOTES, so that each job dies once at each. The parent forks
-a worker anew as soon as one is dead: nothing is imported twice, and all that a crash
-leaves behind is the next worker's to find.
+The points are before and after each commit of a state, of a stop, of a delivery's note,
+and of the note that the last bytes of a package leave. Before it dies at a point for a
+job it makes a file of that name in NOTES, so that each job dies once at each. The
+parent forks a worker anew as soon as one is dead: nothing is imported twice, and all
+that a crash leaves behind is the next worker's to find.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ def main(home: Path, notes: Path) -> None:
     chosen = read(settings.dicom_client)
     _wound(notes, "step", lambda a, _k: str(a[2]))
     _wound(notes, "note_upload", lambda _a, _k: "upload-sent")
+    _wound(notes, "stop", lambda a, _k: f"stopped-{a[2]}")
     _wound(notes, "note_attempt", lambda a, _k: f"{a[3].target}-{a[3].code}")
     while True:
         child = os.fork()

@@ -74,7 +74,8 @@ def test_a_worker_killed_at_every_edge_sends_delivers_and_confirms_once(
 
 
 EDGES = (
-    *("deidentified", "packed", "uploading", "upload-sent", "submitted"),
+    *("deidentified", "packed", "uploading", "upload-sent"),
+    *("stopped-upload-unknown", "submitted"),
     *("processing", "ready"),
     *("downloaded", "reidentified", "exported", "confirmed", "done"),
 )

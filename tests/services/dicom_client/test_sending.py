@@ -120,7 +120,16 @@ def test_of_one_whose_last_bytes_had_left_a_person_is_asked(sender: Sender) -> N
     first.to("uploading")
     first.upload_leaves()
     sender.died("first")
-    assert sending.find_out(sender.run("second")) == Stops("upload-unknown")
+    assert sending.find_out(sender.run("second")) == Stops("upload-unknown", "packed")
+    # Whoever dies before the job rests leaves the question open.
+    sender.died("second")
+    third = sender.run("third")
+    assert third.job.state == "uploading"
+    assert sending.find_out(third) == Stops("upload-unknown", "packed")
+    sender.leases.stop(sender.job_id, "third", "upload-unknown", state="packed")
+    job = sender.service.jobs.get(sender.job_id)
+    assert (job.state, job.stopped) == ("packed", "upload-unknown")
+    assert sender.leases.due() == []
 
 
 def test_a_worker_that_was_taken_for_dead_sends_no_last_bytes(
