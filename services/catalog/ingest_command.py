@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import getpass
+import hashlib
+import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +26,9 @@ DONE = 0
 SOME_REFUSED = 1
 WRONG_CALL = 2
 INTERRUPTED = 130
+
+RECEIVED = ".received"
+"""Below the home's folder of images: what was sent here and is not taken in yet."""
 
 errors = Console(stderr=True, highlight=False)
 console = Console(highlight=False)
@@ -139,7 +145,10 @@ def watch_command(
         def take(paths: list[Path]) -> None:
             sources = sorted({str(_series_folder(path, folder)) for path in paths})
             run = collect if inbox else ingest
-            tell(run(database, here, sources, wishes))
+            done = run(database, here, sources, wishes)
+            tell(done)
+            if done.interrupted:
+                raise KeyboardInterrupt
 
         ended = threading.Event()
         try:
@@ -166,16 +175,16 @@ def receive_command(
     deidentify: DeidentifyOption = "",
     inbox: InboxOption = False,
 ) -> None:
-    """Take in what DICOM nodes send by C-STORE, until Ctrl-C."""
-    import shutil
+    """Take in what DICOM nodes send by C-STORE, until Ctrl-C.
 
+    What was received and not yet taken in when it ended comes first the next time.
+    """
     from theatrum.catalog.ingest import Wishes, ingest
     from theatrum.catalog.ingest.inbox import collect
-    from theatrum.catalog.ingest.pipeline import STAGING
     from theatrum.catalog.ingest.receiver import receiving
 
     with connected(home) as (database, here):
-        staging = here.images / STAGING
+        staging = here.images / RECEIVED / _purpose(project, deidentify, inbox)
         try:
             with receiving(
                 staging, port=port, host=host, title=title, senders=tuple(sender or ())
@@ -191,10 +200,30 @@ def receive_command(
                         received_from=f"C-STORE from {from_whom}",
                     )
                     run = collect if inbox else ingest
-                    tell(run(database, here, [str(folder)], wishes))
-                    shutil.rmtree(folder, ignore_errors=True)
+                    done = run(database, here, [str(folder)], wishes)
+                    tell(done)
+                    if done.interrupted:
+                        raise KeyboardInterrupt
+                    _cleared(folder, refused=bool(done.refused))
         except KeyboardInterrupt:
             raise typer.Exit(DONE) from None
+
+
+def _purpose(project: str, deidentify: str, inbox: bool) -> str:
+    """Name what is received for one purpose, lest it is taken in for another."""
+    told = json.dumps([project, deidentify, inbox]).encode()
+    return hashlib.blake2b(told, digest_size=8).hexdigest()
+
+
+def _cleared(folder: Path, *, refused: bool) -> None:
+    """Remove a received folder, unless what was refused is nowhere else any more."""
+    if not refused:
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    aside = folder.parent / "refused"
+    aside.mkdir(mode=0o700, exist_ok=True)
+    kept = folder.rename(aside / folder.name)
+    errors.print(f"What was sent lies in {kept}.", markup=False, soft_wrap=True)
 
 
 inbox_commands = typer.Typer(

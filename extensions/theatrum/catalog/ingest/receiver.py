@@ -7,6 +7,7 @@ answered `success` only once the file is on the disk.
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import queue
@@ -16,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, evt
 
@@ -28,6 +29,8 @@ _NO_ROOM: Final = 0xA700
 _CANNOT: Final = 0xC000
 MOST_FILES: Final = 100_000
 """Of one association."""
+LEFT_BEHIND: Final = "an earlier receiver"
+"""Stands for the sender of what was found at the start."""
 
 
 @dataclass
@@ -62,7 +65,8 @@ def receiving(
     Parameters
     ----------
     staging
-        Where folders of associations are made.
+        Where folders of associations are made, and found if they were left. Whoever
+        takes a folder in removes it.
     host
         The address to listen at; by default only this machine can send.
     senders
@@ -77,6 +81,8 @@ def receiving(
     if senders:
         entity.require_calling_aet = list(senders)
     receiver = Receiver(port)
+    in_use = (staging / ".in-use").open("w")
+    _hand_on_what_was_left(staging, in_use, receiver)
     open_ones: dict[int, _Association] = {}
     guard = threading.Lock()
 
@@ -122,16 +128,38 @@ def receiving(
         yield receiver
     finally:
         server.shutdown()
+        in_use.close()
+
+
+def _hand_on_what_was_left(staging: Path, in_use: IO[str], receiver: Receiver) -> None:
+    """Queue the folders of receivers that are no more, unless another is at work."""
+    try:
+        fcntl.flock(in_use, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        fcntl.flock(in_use, fcntl.LOCK_SH)
+        return
+    for folder in sorted(staging.glob("association-*")):
+        for part in folder.glob("*.part"):
+            part.unlink()  # never answered with success
+        receiver.arrived.put((folder, LEFT_BEHIND))
+    fcntl.flock(in_use, fcntl.LOCK_SH)
 
 
 def _written(path: Path, content: bytes) -> int:
+    part = path.with_suffix(".part")
     try:
-        with path.open("xb") as file:
+        with part.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        part.rename(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
     except OSError as error:
         log.error("what is received cannot be kept: %s", type(error).__name__)
-        path.unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
         return _NO_ROOM
     return _SUCCESS

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+import pydicom
 from sqlalchemy import create_engine, text
 from typer.testing import CliRunner
 
@@ -151,7 +152,17 @@ def test_what_a_node_sends_to_the_command_is_an_image_soon(tmp_path: Path) -> No
         assert sent.returncode == 0, sent.stderr
         dcmtk.until(lambda: _taken(home) == 1)
         # What was staged is moved, and nothing of it is left.
-        dcmtk.until(lambda: not list((home / "images" / ".incoming").iterdir()))
+        received = home / "images" / ".received"
+        dcmtk.until(lambda: not list(received.glob("*/association-*")))
+        # What nobody can read stays: its sender may have kept nothing.
+        damaged = tmp_path / "damaged.dcm"
+        image = pydicom.dcmread(files[0])
+        image.SOPInstanceUID = pydicom.uid.generate_uid()
+        image.Rows = 9999
+        image.save_as(damaged)
+        sent = dcmtk.storescu(port, files=[damaged])
+        assert sent.returncode == 0, sent.stderr
+        dcmtk.until(lambda: len(list(received.glob("*/refused/*/*.dcm"))) == 1)
     finally:
         _stopped(process)
 

@@ -15,7 +15,7 @@ import pytest
 from theatrum.catalog.ingest.errors import SourceFailed
 from theatrum.catalog.ingest.fetched import Arriving, shown_address
 from theatrum.catalog.ingest.manifests import prefixes_of, series_of
-from theatrum.catalog.ingest.receiver import receiving
+from theatrum.catalog.ingest.receiver import LEFT_BEHIND, receiving
 from theatrum.catalog.ingest.remote import fetch
 from theatrum.catalog.ingest.watch import Watched
 
@@ -192,6 +192,23 @@ def test_what_a_node_sends_is_taken_in_together(
     assert sender == "STORESCU"
     report = take_in(folder, copy=True, received_from=f"C-STORE from {sender}")
     assert report.counts["taken"] == 1, report.entries
+
+
+def test_what_a_receiver_left_is_handed_on_by_the_next_one_alone(
+    tmp_path: Path,
+) -> None:
+    left = tmp_path / "staging" / "association-1"
+    scans.write_series(left)
+    (left / "000009.part").write_bytes(b"cut off")
+    with (
+        receiving(tmp_path / "staging") as first,
+        receiving(tmp_path / "staging") as second,
+    ):
+        assert first.arrived.get(timeout=30) == (left, LEFT_BEHIND)
+        assert second.arrived.empty()
+    assert not list(left.glob("*.part"))
+    with receiving(tmp_path / "staging") as third:
+        assert third.arrived.qsize() == 1
 
 
 def test_a_sender_that_is_not_named_is_turned_away(tmp_path: Path) -> None:
