@@ -13,6 +13,7 @@ from hub.settings import Settings
 from services import cli
 from services.catalog.api import (
     about,
+    bundles,
     engine,
     exports,
     images,
@@ -56,6 +57,7 @@ def test_every_route_of_the_catalogue_is_documented() -> None:
     text = (DOCS / "catalog_api.md").read_text()
     for module in (
         about,
+        bundles,
         engine,
         exports,
         images,

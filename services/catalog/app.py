@@ -16,6 +16,7 @@ from services.catalog import inbox as handed_in
 from services.catalog import store
 from services.catalog.api import (
     about,
+    bundles,
     documents,
     engine,
     exports,
@@ -100,6 +101,7 @@ def make_app(settings: Settings, tile_key: str) -> FastAPI:
         versions.router,
         engine.router,
         about.router,
+        bundles.router,
         uploads.router,
         inbox.router,
         rows.router(),

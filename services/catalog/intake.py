@@ -25,9 +25,11 @@ from typing import Any, Final, Literal
 from sqlalchemy import select
 from theatrum.catalog.database import open_database
 from theatrum.catalog.errors import CatalogError
+from theatrum.catalog.exchange.importing import import_bundle
 from theatrum.catalog.ingest import Report, Wishes, Workers, ingest
 from theatrum.catalog.ingest import inbox as waiting_room
 from theatrum.catalog.ingest.uploads import LIFE_S, Uploads
+from theatrum.catalog.local import LocalBackend
 from theatrum.catalog.tables import Project
 
 from hub.durable.database import Database
@@ -37,7 +39,7 @@ from hub.settings import Settings
 log = logging.getLogger(__name__)
 
 State = Literal["receiving", "queued", "working", "done", "failed"]
-Kind = Literal["upload", "source", "item"]
+Kind = Literal["upload", "bundle", "source", "item"]
 LOOK_S: Final = 1.0
 """Between looks for an order, while there is none."""
 MOST_TRIES: Final = 3
@@ -56,11 +58,13 @@ class Order:
     Attributes
     ----------
     source
-        Of an upload the file's name, of an item of the inbox its id, else an address.
+        Of an upload or a bundle the file's name, of an item of the inbox its id, else
+        an address.
     inbox
         Whether it is to wait for a review.
     report
-        What became of it, as `Report.to_json` says it.
+        What became of it, as `Report.to_json` says it; of a bundle how many rows of
+        each table are new, and how many were known.
     """
 
     key: str
@@ -204,18 +208,25 @@ def _do(
         reason = "It cannot be taken in: tell whoever runs this service."
         _end(home, orders, replace(order, state="failed", reason=reason))
     else:
-        _end(home, orders, replace(order, state="done", report=_short(report)))
+        _end(home, orders, replace(order, state="done", report=report))
 
 
-def _taken(database: Database, home: Home, order: Order, workers: Workers) -> Report:
+# Any here and below: JSON
+def _taken(
+    database: Database, home: Home, order: Order, workers: Workers
+) -> dict[str, Any]:
     with database.reading() as session:
         query = select(Project.id).where(Project.name == order.project)
         if session.scalar(query) is None:
             raise CatalogError("The project is not there any more.")
     source = order.source
+    if order.kind == "bundle":
+        return _imported(database, home, order)
     if order.kind == "item":
-        return waiting_room.accept(
-            database, home, source, actor=order.owner, workers=workers
+        return _short(
+            waiting_room.accept(
+                database, home, source, actor=order.owner, workers=workers
+            )
         )
     if order.kind == "upload":
         source = str(uploads_of(home).complete(order.key, sha256=order.sha256))
@@ -223,14 +234,33 @@ def _taken(database: Database, home: Home, order: Order, workers: Workers) -> Re
         order.project, order.owner, copy=True, received_from=_from_where(order)
     )
     run = waiting_room.collect if order.inbox else ingest
-    return run(database, home, [source], wishes, workers=workers)
+    return _short(run(database, home, [source], wishes, workers=workers))
+
+
+def _imported(database: Database, home: Home, order: Order) -> dict[str, Any]:
+    """Take a bundle into its order's project, as its owner and nowhere else."""
+    path = uploads_of(home).complete(order.key, sha256=order.sha256)
+    only = frozenset({order.project})
+    backend = LocalBackend(
+        database, home.root, order.owner, only, only, on_behalf_of="catalog"
+    )
+    found = import_bundle(backend, path, order.project)
+    moved = [
+        {"table": table, "id": old, "here": here}
+        for (table, old), here in found.ids.items()
+    ]
+    return {
+        "new": dict(found.new),
+        "known": dict(found.known),
+        "ids": moved[:_TOLD],
+        "missing": list(found.missing[:_TOLD]),
+    }
 
 
 def _from_where(order: Order) -> str:
     return f"upload {order.key}" if order.kind == "upload" else order.source[:255]
 
 
-# Any: JSON
 def _short(report: Report) -> dict[str, Any]:
     said = report.to_json()
     return {
@@ -242,7 +272,7 @@ def _short(report: Report) -> dict[str, Any]:
 def _end(home: Home, orders: Orders, order: Order) -> None:
     """The order is told first: a file whose order has ended is only in the way."""
     orders.put(replace(order, at=time.time()))
-    if order.kind == "upload":
+    if order.kind in ("upload", "bundle"):
         with suppress(CatalogError):
             uploads_of(home).abandon(order.key)
 

@@ -39,6 +39,8 @@ BLOCK: Final = 8 << 20
 """Bytes that are synced to the disk at once: what is lost when the line is cut."""
 MOST_OPEN: Final = 100
 """Uploads that one person may have begun and not ended."""
+SENT: Final = frozenset({"upload", "bundle"})
+"""Kinds of orders whose file is sent here."""
 REMOTE: Final = frozenset(
     {"s3", "gs", "gcs", "az", "abfs", "http", "https"}
     | {"dicomweb+http", "dicomweb+https"}
@@ -66,6 +68,9 @@ class NewUpload(BaseModel):
     size: int = Field(ge=1, le=1 << 50, description="Bytes")
     sha256: str = Field(pattern="^[0-9a-fA-F]{64}$", description="Of the whole file")
     inbox: bool = Field(False, description="Let it wait for a review")
+    bundle: bool = Field(
+        False, description="It is a bundle of a catalogue, with rows and files"
+    )
 
 
 class NewSource(BaseModel):
@@ -85,13 +90,15 @@ def begin_upload(
     check_project(service, right, body.project)
     if _LISTS.search(body.name.strip()):
         raise BadUpload("A manifest is no image: name its address with POST /ingest.")
+    if body.bundle and body.inbox:
+        raise BadUpload("A bundle is taken in whole: it does not wait in the inbox.")
     orders, uploads = Orders(service.home), uploads_of(service.home)
-    _refuse_too_much(service, right, orders, uploads, body.size)
+    refuse_too_much(service, right, orders, uploads, body.size)
     key = uploads.begin(body.name, size=body.size, owner=right.person.name)
     order = orders.put(
         Order(
             key=key,
-            kind="upload",
+            kind="bundle" if body.bundle else "upload",
             owner=right.person.name,
             project=body.project,
             source=uploads.status(key).name,
@@ -113,7 +120,7 @@ def list_uploads(request: Request, service: Here, right: Writing) -> Response:
     mine = [
         _shown(one, _status(uploads, one))
         for one in Orders(service.home).of(right.person.name)
-        if one.kind == "upload"
+        if one.kind in SENT
     ]
     return tagged(request, {"items": mine, "next": None})
 
@@ -121,7 +128,7 @@ def list_uploads(request: Request, service: Here, right: Writing) -> Response:
 @router.get("/uploads/{key}")
 def get_upload(request: Request, service: Here, right: Writing, key: Key) -> Response:
     """How far an upload is, and what became of it."""
-    return _told(request, service, mine(service, right, key))
+    return told(request, service, mine(service, right, key))
 
 
 @router.patch("/uploads/{key}", openapi_extra=_BODY)
@@ -152,7 +159,7 @@ async def send_part(
         return answer
     at = here
     with suppress(ClientDisconnect):
-        async for block in _blocks(request):
+        async for block in blocks(request):
             if at + len(block) > status.size:
                 raise TooLargeError(
                     f"{status.size} bytes were announced, and more were sent"
@@ -162,7 +169,7 @@ async def send_part(
                 uploads.part, key, at, block, sha256=digest
             )
             at += len(block)
-    return await run_in_threadpool(_told, request, service, order)
+    return await run_in_threadpool(told, request, service, order)
 
 
 @router.post("/uploads/{key}/complete", status_code=202)
@@ -175,7 +182,7 @@ def complete_upload(
     if order.state == "receiving":
         uploads_of(service.home).complete(key, sha256=order.sha256)
         order = Orders(service.home).put(replace(order, state="queued"))
-    return _told(request, service, order, status=202)
+    return told(request, service, order, status=202)
 
 
 @router.delete("/uploads/{key}", status_code=204)
@@ -236,7 +243,7 @@ def check_project(service: Service, right: Right, name: str) -> None:
 def mine(service: Service, right: Right, key: str) -> Order:
     """The asker's own upload; raises NotFound."""
     order = Orders(service.home).get(key)
-    if order is None or order.owner != right.person.name or order.kind != "upload":
+    if order is None or order.owner != right.person.name or order.kind not in SENT:
         raise NotFound("there is no such upload of yours")
     return order
 
@@ -263,7 +270,7 @@ def refuse_source(source: str, allowed: list[str]) -> None:
     )
 
 
-def _refuse_too_much(
+def refuse_too_much(
     service: Service, right: Right, orders: Orders, uploads: Uploads, size: int
 ) -> None:
     quota = service.settings.catalog_upload_bytes
@@ -282,7 +289,7 @@ def _refuse_too_much(
         )
 
 
-async def _blocks(request: Request) -> AsyncIterator[bytes]:
+async def blocks(request: Request) -> AsyncIterator[bytes]:
     """The body in blocks; where the line is cut, what came of the last one too."""
     held = bytearray()
     try:
@@ -309,7 +316,7 @@ def _offset(status: Status) -> int:
     return status.missing[0][0] if status.missing else status.size
 
 
-def _told(
+def told(
     request: Request, service: Service, order: Order, *, status: int = 200
 ) -> Response:
     found = _status(uploads_of(service.home), order)
@@ -330,9 +337,10 @@ def _shown(order: Order, status: Status | None) -> dict[str, Any]:
         "reason": order.reason,
         "report": dict(order.report),
     }
-    if order.kind == "upload":
+    if order.kind in SENT:
         return said | {
             "name": order.source,
+            "bundle": order.kind == "bundle",
             "size": status.size if status else None,
             "offset": _offset(status) if status else None,
         }
