@@ -31,9 +31,11 @@ from sqlalchemy import inspect, select
 from sqlalchemy.orm import Session
 
 from hub.durable.database import Database
+from theatrum.catalog.boundaries import refuse_strangers
 from theatrum.catalog.errors import BadRecord, NoHuman, NotFound, near
 from theatrum.catalog.facts import box_of, digest_of, spacing_of
 from theatrum.catalog.feed import QUIET, tell
+from theatrum.catalog.naming import free_name
 from theatrum.catalog.tables import (
     Acquisition,
     Annotation,
@@ -65,7 +67,6 @@ DERIVED = frozenset({"derived", "crop", "label", "probability", "thumbnail"})
 """Kinds of images that nothing but a run makes."""
 
 _PROJECT_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-_NOT_IN_NAME = re.compile(r"[^a-z0-9._-]+")
 Row = TypeVar("Row", bound=Base)
 # Any: columns of whatever table
 Fields = Any
@@ -111,6 +112,7 @@ class Book:
                 raise BadRecord(
                     f"{row.name} is {row.kind}: give the run that made it, as run="
                 )
+        refuse_strangers(self.session, rows)
         self.session.add_all(rows)
         self.session.flush()
         for row in rows:
@@ -124,10 +126,17 @@ class Book:
             if name not in columns:
                 kind = type(row).__tablename__
                 raise BadRecord(f"{kind} has no column {name}.{near(name, columns)}")
+            if name == "project_id" and fields[name] != row.project_id:  # type: ignore[attr-defined]
+                raise BadRecord("a row stays in its project")
         changed = [name for name, new in fields.items() if getattr(row, name) != new]
         for name in changed:
             setattr(row, name, fields[name])
         if changed:
+            try:
+                refuse_strangers(self.session, [row], changed)
+            except BadRecord:
+                self.session.expire(row, changed)
+                raise
             self.session.flush()
             if not isinstance(row, QUIET):
                 tell(self.session, self.actor, row, "update", changed)
@@ -300,17 +309,7 @@ class Book:
 
     def free_name(self, project: Project, wanted: str) -> str:
         """A name like the one that is wanted, that no image of the project has."""
-        stem = _NOT_IN_NAME.sub("-", wanted.lower()).strip("-._")[:100] or "image"
-        taken = select(Image.name).where(
-            Image.project_id == project.id,
-            Image.deleted_at.is_(None),
-            (Image.name == stem) | Image.name.startswith(f"{stem}-", autoescape=True),
-        )
-        used = set(self.session.scalars(taken))
-        name, number = stem, 2
-        while name in used:
-            name, number = f"{stem}-{number}", number + 1
-        return name
+        return free_name(self.session, project.id, wanted)
 
     def asset(self, owner: Base, *, role: str, uri: str, **fields: Fields) -> Asset:
         """The owner's file in that role at that place, registered where it is new."""

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
+from sqlalchemy.orm import aliased
 
 from theatrum.catalog.engine import plans
 from theatrum.catalog.engine.addresses import Engine, chosen
@@ -255,31 +256,37 @@ class Batch:
     def results(self) -> Query[CatalogImage]:
         """The images that it made, or that an earlier run made for it."""
         with self._backend.database.reading() as session:
-            rows = session.execute(
-                select(Run.id, Run.metrics).where(
-                    Run.batch_id == self.id, Run.state.in_(GOOD)
+            rows = session.scalars(
+                select(Run.metrics).where(
+                    Run.batch_id == self.id, Run.state == "cached"
                 )
             )
-            origins = [
-                str(metrics.get("cached_from") or run_id) for run_id, metrics in rows
-            ]
-        return self._query(Spec("images", (Q(run_id__in=tuple(origins)),)))
+            # Of what was done in this batch no list is made: it may be very long.
+            found = tuple(str(metrics["cached_from"]) for metrics in rows)
+        mine = Q(run__batch_id=self.id)
+        where = mine | Q(run_id__in=found) if found else mine
+        return self._query(Spec("images", (where,)))
 
     def numbers(self) -> list[dict[str, Any]]:
         """Of each run its item and the numbers that it gave, for a data frame."""
+        origin = aliased(Run)
+        of_origin = Run.metrics["cached_from"].as_string() == origin.id
+        query = (
+            select(Run.item_key, Run.node_key, Run.id, Run.metrics, origin.metrics)
+            .outerjoin(origin, of_origin)
+            .where(Run.batch_id == self.id, Run.state.in_(GOOD))
+            .order_by(Run.item_key)
+        )
         with self._backend.database.reading() as session:
-            rows = session.execute(
-                select(Run.item_key, Run.node_key, Run.id, Run.metrics)
-                .where(Run.batch_id == self.id, Run.state.in_(GOOD))
-                .order_by(Run.item_key)
-            ).all()
-            found = []
-            for item, place, run_id, metrics in rows:
-                origin = metrics.get("cached_from")
-                row = session.get(Run, origin) if origin else None
-                told = (row.metrics if row else metrics).get("numbers", {})
-                found.append({"item": item, "node": place, "run": run_id, **told})
-            return found
+            return [
+                {
+                    "item": item,
+                    "node": place,
+                    "run": run_id,
+                    **(first or metrics).get("numbers", {}),
+                }
+                for item, place, run_id, metrics, first in session.execute(query)
+            ]
 
     def _query(self, spec: Spec) -> Query[Any]:
         from theatrum.catalog.query.lazy import Query

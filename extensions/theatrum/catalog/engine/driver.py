@@ -2,7 +2,9 @@
 
 It keeps a few runs waiting for each worker and reads further items only when others
 ended, so that a hundred thousand of them take no more memory than a hundred, and the
-scheduler never sees more than the window. It runs in one thread, which alone writes.
+scheduler never sees more than the window. A few more have their rows already, since
+rows are cheap only when many are written together. It runs in one thread, which alone
+writes.
 """
 
 from __future__ import annotations
@@ -15,25 +17,29 @@ import logging
 import queue
 import shutil
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from theatrum.catalog.engine.errors import BadBatch
 from theatrum.catalog.engine.isolation import perform_apart
-from theatrum.catalog.engine.ledger import FINAL, GOOD, Begun, Ledger, Wanted
+from theatrum.catalog.engine.ledger import ASKED_AT_ONCE, FINAL, GOOD, Ledger, Runs
 from theatrum.catalog.engine.plans import Item, Planner, Rules, items_of
 from theatrum.catalog.engine.pools import Pool
+from theatrum.catalog.engine.wanted import Begun, Wanted
 from theatrum.catalog.engine.work import Done, Task, perform
 from theatrum.catalog.tables import now
 
 logger = logging.getLogger("theatrum.catalog")
 TOGETHER = 32
-"""Results that are written in one transaction at most."""
+"""Runs that are begun, and results that are written, in one transaction at most."""
+_GATHER_S = 0.05
+"""So long a result waits for others, to be written with them."""
 CANCEL_GRACE_S = 1.6
 """How long runs have to stop after a cancel, before they count as cancelled anyway."""
 _TURN_S = 0.1
+_TURNS = 8
 _LEAST_FOR_SHARE = 20
 
 
@@ -68,6 +74,7 @@ class Driver:
         self._ended: queue.Queue[Done] = queue.Queue()
         self._out: dict[str, Begun] = {}
         self._waiting: list[Wanted] = []
+        self._ready: deque[Begun] = deque()
         self._later: list[tuple[float, int, Wanted]] = []
         self._tries: dict[str, int] = {}
         self._suspects: set[str] = set()
@@ -93,24 +100,21 @@ class Driver:
         return state
 
     def _run(self) -> str:
-        known = self.ledger.open_runs()
-        feed = self._feed(known)
+        feed = self._feed()
         more = True
         closing = False
         while True:
             if more and not self._over():
-                more = self._fill(feed, known)
+                more = self._fill(feed)
             self._send()
-            if not self._out and not self._waiting and not self._later:
+            if not (self._out or self._waiting or self._ready or self._later):
                 if more and not self._over():
                     continue
                 if not closing and not self._over():
                     closing = True
                     if self.ledger.counts().get("waiting"):
                         break  # what is over all items has to wait for all of them
-                    self._waiting += self.planner.at_end(
-                        self.ledger, self.ledger.open_runs()
-                    )
+                    self._waiting += self.planner.at_end(self.ledger)
                     if self._waiting:
                         continue
                 break
@@ -120,17 +124,18 @@ class Driver:
 
     # Feeding
 
-    def _feed(self, known: dict[Any, Any]) -> Iterator[list[Item]]:
-        """Yield the items that are not at their end yet, a few at a time."""
-        left = (
-            item
-            for item in items_of(self.ledger.folder)
-            if not self._finished(item, known)
-        )
-        while group := list(itertools.islice(left, TOGETHER)):
-            yield group
+    def _feed(self) -> Iterator[tuple[list[Item], Runs]]:
+        """Yield the items that are not at their end yet, a few at a time, with the
+        runs that they have."""
+        items = items_of(self.ledger.folder)
+        fresh = not self.ledger.counts()
+        while group := list(itertools.islice(items, ASKED_AT_ONCE)):
+            known = {} if fresh else self.ledger.runs_of([one.key for one in group])
+            left = (one for one in group if not self._finished(one, known))
+            while some := list(itertools.islice(left, TOGETHER)):
+                yield some, known
 
-    def _finished(self, item: Item, known: dict[Any, Any]) -> bool:
+    def _finished(self, item: Item, known: Runs) -> bool:
         if hasattr(self.planner, "finished"):
             return bool(self.planner.finished(item, known))
         found = known.get((item.key, ""))
@@ -139,10 +144,10 @@ class Driver:
     def _room(self) -> int:
         return self.rules.window * self.pool.workers - len(self._out)
 
-    def _fill(self, feed: Iterator[list[Item]], known: dict[Any, Any]) -> bool:
-        while self._room() > len(self._waiting):
-            group = next(feed, None)
-            if group is None:
+    def _fill(self, feed: Iterator[tuple[list[Item], Runs]]) -> bool:
+        while len(self._waiting) + len(self._ready) < TOGETHER:
+            group, known = next(feed, (None, None))
+            if group is None or known is None:
                 return False
             self._waiting += self.planner.begin(self.ledger, group, known)
         return True
@@ -153,43 +158,62 @@ class Driver:
             self._waiting.insert(0, heapq.heappop(self._later)[2])
         if self._over():
             return
-        room = max(0, self._room())
-        while room > 0 and self._waiting:
-            group, self._waiting = self._waiting[:room], self._waiting[room:]
-            limits = Task(
-                "",
-                group[0].node,
-                {},
-                {},
-                self.ledger.folder,
-                self.ledger.cancel_file,
-                self.rules.timeout_s,
-                self.pool.memory_bytes,
-            )
-            begun = self.ledger.begin(group, refresh=self.rules.refresh, limits=limits)
-            for one in begun:
-                if one.waiting:
-                    continue
-                if one.cached:
-                    self._counts["ended"] += 1
-                    self._waiting += self.planner.then(
-                        self.ledger, one.wanted, "cached"
-                    )
-                    continue
-                self._out[one.task.run_id] = one
-                room -= 1
-                apart = self.rules.isolate or one.task.run_id in self._suspects
-                work = perform_apart if apart else perform
-                self.pool.submit(work, one.task, self._ended.put, self._on_progress)
+        self._submit()
+        # A whole batch may be found done: between two looks, so much and no more.
+        for _ in range(_TURNS):
+            if self._ready or not self._waiting:
+                return
+            group, self._waiting = self._waiting[:TOGETHER], self._waiting[TOGETHER:]
+            self._begin(group)
+            self._submit()
+
+    def _begin(self, group: list[Wanted]) -> None:
+        """Write runs down; what was done before is ended, the rest can be sent."""
+        limits = Task(
+            "",
+            group[0].node,
+            {},
+            {},
+            self.ledger.folder,
+            self.ledger.cancel_file,
+            self.rules.timeout_s,
+            self.pool.memory_bytes,
+        )
+        begun = self.ledger.begin(group, refresh=self.rules.refresh, limits=limits)
+        for one in begun:
+            if one.waiting:
+                continue
+            if one.cached:
+                self._counts["ended"] += 1
+                self._waiting += self.planner.then(self.ledger, one.wanted, "cached")
+            else:
+                self._ready.append(one)
+
+    def _submit(self) -> None:
+        """Send what is written down, as far as the window lets."""
+        room = self._room() if self._ready else 0
+        while room > 0 and self._ready:
+            one = self._ready.popleft()
+            self._out[one.task.run_id] = one
+            room -= 1
+            apart = self.rules.isolate or one.task.run_id in self._suspects
+            work = perform_apart if apart else perform
+            self.pool.submit(work, one.task, self._ended.put, self._on_progress)
 
     # Taking
 
     def _take(self) -> None:
         ended: list[tuple[Wanted, Done]] = []
         with contextlib.suppress(queue.Empty):
-            ended += self._one(self._ended.get(timeout=_TURN_S))
+            wait = _TURN_S if self._out or self._later else 0.0
+            ended += self._one(self._ended.get(timeout=wait))
+            until = time.monotonic() + _GATHER_S
             while len(ended) < TOGETHER:
-                ended += self._one(self._ended.get_nowait())
+                if self._may_stop(ended):
+                    break
+                self._submit()  # so that nobody waits for this to be written
+                left = max(0.0, until - time.monotonic())
+                ended += self._one(self._ended.get(timeout=left))
         if not ended:
             return
         self.ledger.finish(ended)
@@ -205,6 +229,12 @@ class Driver:
                 if skipped:
                     why = f"{wanted.node_key or wanted.node.name} gave nothing"
                     self.ledger.skip(skipped, why)
+
+    def _may_stop(self, ended: list[tuple[Wanted, Done]]) -> bool:
+        """Whether what ended may be a reason to begin no more."""
+        if self.rules.on_error == "continue":
+            return False
+        return any(done.state == "failed" for _, done in ended)
 
     def _one(self, done: Done) -> list[tuple[Wanted, Done]]:
         begun = self._out.pop(done.run_id, None)
@@ -287,6 +317,10 @@ class Driver:
         """Leave what waits undone; what has a row says why."""
         left = [*self._waiting, *(one[2] for one in self._later)]
         self._waiting, self._later = [], []
+        # What was never tried loses its row: it gets one when it is.
+        ready, self._ready = list(self._ready), deque()
+        self.ledger.take_back(one for one in ready if one.wanted.attempt == 1)
+        left += [one.wanted for one in ready if one.wanted.attempt > 1]
         have_rows = [one for one in left if one.run_id]
         if have_rows:
             self.ledger.skip(have_rows, why)

@@ -61,6 +61,11 @@ class Kept:
     size: int = 0
 
 
+_IN_FILES = frozenset({"array", "labels", "image", "table", "marks"})
+"""Kinds of outputs that are written here; a folder for each number would cost more than
+most numbers do."""
+
+
 def harvest(
     outputs: Outputs, staging: Path, compute: Callable[[Any], None] | None = None
 ) -> tuple[Kept, ...]:
@@ -68,7 +73,8 @@ def harvest(
 
     `compute` stores an array's blocks; by default threads of this process do.
     """
-    staging.mkdir(parents=True, exist_ok=True)
+    if any(outputs.ports[port].kind in _IN_FILES for port in outputs):
+        staging.mkdir(parents=True, exist_ok=True)
     kept: list[Kept] = []
     for port, value in outputs.items():
         several = value if outputs.ports[port].many else (value,)

@@ -82,7 +82,7 @@ class Planner(Protocol):
     def then(self, ledger: Ledger, wanted: Wanted, state: str) -> list[Wanted]:
         """The runs that follow on one that ended, or was found done, in `state`."""
 
-    def at_end(self, ledger: Ledger, known: Mapping[Any, Any]) -> list[Wanted]:
+    def at_end(self, ledger: Ledger) -> list[Wanted]:
         """The runs that follow on all items together."""
 
     def missing(self, wanted: Wanted) -> list[Wanted]:
@@ -142,9 +142,9 @@ class OneNode:
         del ledger, wanted, state
         return []
 
-    def at_end(self, ledger: Ledger, known: Mapping[Any, Any]) -> list[Wanted]:
+    def at_end(self, ledger: Ledger) -> list[Wanted]:
         """Nothing follows."""
-        del ledger, known
+        del ledger
         return []
 
     def missing(self, wanted: Wanted) -> list[Wanted]:

@@ -65,16 +65,16 @@ def reached(engine: Engine, ledger: Ledger) -> Pool | None:
 
 def _begin(engine: Engine, ledger: Ledger) -> None:
     """Write down where the batch is done, and that this place is looked for."""
-    with ledger.backend.database.reading() as session:
-        row = session.get(Batch, ledger.batch_id)
-        known = dict(row.engine) if row is not None else {}
     far = not engine.is_open and engine.address.kind not in ("sync", "threads")
-    ledger.batch(
-        state="queued",
-        reason=f"Waiting for the engine {engine.address}." if far else "",
-        engine={**known, "address": str(engine.address)},
-        ended_at=None,
-    )
+    with ledger.recording() as book:
+        row = book.get(Batch, ledger.batch_id)
+        book.change(
+            row,
+            state="queued",
+            reason=f"Waiting for the engine {engine.address}." if far else "",
+            engine={**row.engine, "address": str(engine.address)},
+            ended_at=None,
+        )
 
 
 def _told(error: NoCluster, tries: int) -> str:

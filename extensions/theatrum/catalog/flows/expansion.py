@@ -151,8 +151,11 @@ class FlowPlan:
         self._forget(item)
         return skipped
 
-    def at_end(self, ledger: Ledger, known: Mapping[Any, Any]) -> list[Wanted]:
+    def at_end(self, ledger: Ledger) -> list[Wanted]:
         """See `Planner`: the steps over all items, and what follows on them."""
+        if all(one.over == "item" for one in self.flow.steps):
+            return []
+        known = ledger.open_runs()
         state = _State(Item(ALL, ()), ())
         runs = dict(self._sorted(known))
         state.runs = dict(runs.pop(ALL, {}))
