@@ -55,7 +55,7 @@ def batches_page(request: Request, service: Here, visitor: Looker) -> Response:
     order = ("-created_at", "-id")
     spec = Spec("batches", (Q(),), order=order, limit=SHOWN + 1, offset=at)
     rows = backend.rows(spec)
-    told = _told(service, rows[:SHOWN])
+    told = told_batches(service, rows[:SHOWN])
     return _live(
         request,
         service,
@@ -107,7 +107,7 @@ def _batch(
     except CatalogError:
         detail = "There is nothing here, or you may not see it."
         return page(service, visitor, "absent.html", status=404, detail=detail)
-    (told,) = _told(service, [row])
+    (told,) = told_batches(service, [row])
     after = request.query_params.get("after", "")[:128]
     matrix = work.matrix(service, key, ROWS, after)
     with service.database.reading() as session:
@@ -174,7 +174,9 @@ def _live(
     )
 
 
-def _told(service: Service, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def told_batches(
+    service: Service, rows: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
     """Batches with their projects, how their runs stand, and how far they are."""
     keys = [row["id"] for row in rows]
     with service.database.reading() as session:

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from theatrum.catalog.errors import BadQuery
+from theatrum.catalog.query import paging
 from theatrum.catalog.query.facets import Facet
 from theatrum.catalog.query.spec import Leaf, Q, Spec
 
@@ -94,7 +95,7 @@ def seen(service: Service, backend: OverTheWire, words: Mapping[str, str]) -> Se
         if value and name not in {"cursor", "fields", "limit", "expand", "format"}
     }
     spec = listing.spec_of("images", kept.items())
-    rows, following = listing.page(backend, spec, limit=PER_PAGE, cursor=cursor)
+    rows, following = paging.page(backend, spec, limit=PER_PAGE, cursor=cursor)
     sizes = backend.facets(_plain(spec), [Facet("size_bytes", 1000)])["size_bytes"]
     return Seen(
         words=kept,

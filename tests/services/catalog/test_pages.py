@@ -255,6 +255,45 @@ def test_a_person_is_told_how_many_items_there_will_be(page: Page, site: Site) -
     expect(page.get_by_label("X", exact=True)).to_have_value("1, two")
 
 
+def test_a_person_makes_a_flow_keeps_it_and_changes_it(page: Page, site: Site) -> None:
+    page.goto(f"{site.url}/flows")
+    page.get_by_role("link", name="New flow").click()
+    for node in ("Gauss", "Threshold"):
+        page.get_by_label("Add a step").select_option(label=node)
+        page.get_by_role("button", name="Add", exact=True).press("Enter")
+    # What fits last is joined at once, and the new step has the focus.
+    expect(page.locator("#s1-key")).to_be_focused()
+    expect(page.get_by_label("image (array)").nth(1)).to_have_value("gauss.result")
+    expect(page.locator(".flow .step")).to_have_count(3)
+    page.locator("#s0-p-sigma").fill("2.5")
+    page.locator("#s0-ask-sigma").check()
+    page.get_by_label("image (array)").nth(1).select_option("")
+    page.get_by_role("button", name="Draw it anew").click()
+    wrong = "The input 'image' of 'threshold' is fed by nothing."
+    expect(page.get_by_role("alert")).to_contain_text(wrong)
+    page.get_by_label("image (array)").nth(1).select_option("gauss.result")
+    page.get_by_label("Short name").fill("edges")
+    page.get_by_label("Title").fill("Edges of all")
+    _look(page, "flow_edit")
+    page.get_by_role("button", name="Keep as a new version").click()
+    expect(page.get_by_role("status")).to_contain_text("Kept as version 1")
+    expect(page.get_by_text("sigma = asked at each run")).to_be_visible()
+    page.get_by_role("link", name="Change it").click()
+    page.get_by_role("button", name="Take the step threshold away").press("Enter")
+    page.get_by_role("button", name="Keep as a new version").press("Enter")
+    expect(page.get_by_role("heading", name="version 2")).to_be_visible()
+    _look(page, "flow")
+    page.get_by_role("link", name="Run it on images").click()
+    expect(page.get_by_label("Sigma")).to_have_value("2.5")
+    page.get_by_label("One item is").select_option("subject_id")
+    page.get_by_role("button", name="Change").click()
+    expect(page.get_by_text("3 items")).to_be_visible()
+    page.goto(f"{site.url}/flows/edit?from=recipe:brain-slices")
+    expect(page.get_by_text("Nothing is wrong with it")).to_be_visible()
+    page.get_by_role("button", name="Draw it anew").click()
+    expect(page.get_by_text("Nothing is wrong with it")).to_be_visible()
+
+
 def test_a_batch_is_cancelled_only_after_a_question(page: Page, site: Site) -> None:
     query = {"of": "images", "where": [{"field": "project", "value": "brain"}]}
     with site.client("ria") as client:

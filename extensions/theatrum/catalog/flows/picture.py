@@ -179,7 +179,7 @@ def _curve(places: Mapping[str, Place], source: str, target: str) -> str:
 
 def _said(value: object) -> str:
     if isinstance(value, Mapping) and set(value) == {"$"}:
-        return f"asked as {value['$']}"
+        return "(asked)"
     return str(value)
 
 

@@ -11,8 +11,7 @@ from theatrum.node import Node, NodeError, find
 
 COMPARISONS = ("<", "<=", "==", "!=", ">=", ">")
 _OF_STEP = frozenset(Step.__dataclass_fields__)
-# What kinds of outputs a port of a kind takes.
-_TAKES = {
+TAKES: Mapping[str, set[str]] = {
     "array": {"array", "labels", "image"},
     "image": {"image"},
     "volume": {"array", "volume"},
@@ -21,6 +20,7 @@ _TAKES = {
     "line": {"line"},
     "polygon": {"polygon"},
 }
+"""What kinds of outputs a port of a kind takes."""
 
 
 def malformed(said: Any) -> list[str]:
@@ -170,7 +170,7 @@ def _of_edge(edge: Edge, flow: Flow, known: Mapping[str, Node[..., Any]]) -> lis
         )
         return found
     kind, promises = _given(edge, flow, known)
-    if kind and kind not in _TAKES.get(port.kind, {port.kind}):
+    if kind and kind not in TAKES.get(port.kind, {port.kind}):
         found.append(f"{edge.source} gives {kind}, and {edge.target} takes {port.kind}")
         return found
     for constraint in port.constraints:
