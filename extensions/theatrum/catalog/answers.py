@@ -8,7 +8,9 @@ A bare query is one that asks for its rows. The answer holds what was asked for:
     {"rows": [{...}], "count": 12, "sql": "SELECT ...",
      "facets": {"modality": [{"value": "MR", "count": 9}, ...]}}
 
-No answer has more than `MOST_ROWS` rows; whoever wants more asks on, by `offset`.
+No answer has more than `MOST_ROWS` rows. Whoever wants all asks with `"cursor": ""`,
+then with the answer's `next` as cursor, until that is null; each page begins after the
+last row of the one before (`query/paging.py`). `offset` skips rows of the first one.
 """
 
 from __future__ import annotations
@@ -20,10 +22,11 @@ from typing import Any
 from theatrum.catalog.backend import Backend
 from theatrum.catalog.errors import BadQuery, near
 from theatrum.catalog.query.facets import facets_from_json
+from theatrum.catalog.query.paging import page
 from theatrum.catalog.query.spec import spec_from_json
 
 MOST_ROWS = 1000
-_ASKED = ("query", "rows", "count", "facets", "sql")
+_ASKED = ("query", "rows", "count", "facets", "sql", "cursor")
 
 
 # Any here: JSON
@@ -38,8 +41,15 @@ def answer(backend: Backend, said: Any) -> dict[str, Any]:
             raise BadQuery(f"nothing is called {name!r} here.{near(str(name), _ASKED)}")
     spec = spec_from_json(said.get("query"))
     told: dict[str, Any] = {}
-    if said.get("rows", len(said) == 1):
-        limit = MOST_ROWS if spec.limit is None else min(spec.limit, MOST_ROWS)
+    limit = MOST_ROWS if spec.limit is None else min(spec.limit, MOST_ROWS)
+    if "cursor" in said:
+        cursor = said["cursor"]
+        if not isinstance(cursor, str | None) or not limit:
+            raise BadQuery('a cursor is "" to begin, and then what `next` was')
+        rows, following = page(backend, spec, limit=limit, cursor=cursor)
+        ended = spec.limit is not None and len(rows) >= spec.limit
+        told |= {"rows": rows, "next": None if ended else following}
+    elif said.get("rows", len(said) == 1):
         told["rows"] = backend.rows(replace(spec, limit=limit))
     if said.get("count"):
         told["count"] = backend.count(spec)

@@ -81,14 +81,19 @@ class RemoteBackend:
         return [*self.each(spec)]
 
     def each(self, spec: Spec) -> Iterator[RowData]:
-        """See `Backend`; asked in parts: the service gives so many at once."""
-        while spec.limit is None or spec.limit > 0:
-            part = self._search(spec, rows=True)["rows"]
+        """See `Backend`; asked page by page: the service gives so many at once."""
+        cursor: str | None = ""
+        while cursor is not None and (spec.limit is None or spec.limit > 0):
+            # Distinct values are sorted by themselves: they have no cursors.
+            paged = {} if spec.distinct else {"cursor": cursor}
+            said = self._search(spec, rows=True, **paged)
+            part = said["rows"]
             yield from (_read(row, spec) for row in part)
-            if len(part) < MOST_ROWS:
-                return
             left = None if spec.limit is None else spec.limit - len(part)
-            spec = replace(spec, offset=spec.offset + len(part), limit=left)
+            offset = spec.offset + len(part) if spec.distinct else 0
+            full = "" if len(part) == MOST_ROWS else None
+            cursor = full if spec.distinct else said["next"]
+            spec = replace(spec, offset=offset, limit=left)
 
     def count(self, spec: Spec) -> int:
         """See `Backend`."""

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel
 from theatrum.catalog.backend import RowData
 from theatrum.catalog.errors import BadQuery, NotFound
+from theatrum.catalog.query import paging
 from theatrum.catalog.query.fields import RESOURCE_OF, RESOURCES, ways_from
 from theatrum.catalog.query.spec import Q, Spec
 
@@ -63,7 +64,7 @@ def _add_list(router: APIRouter, resource: str) -> None:
     ) -> Response:
         backend = right.backend(service)
         spec = listing.spec_of(resource, request.query_params.multi_items())
-        rows, following = listing.page(backend, spec, limit=limit, cursor=cursor)
+        rows, following = paging.page(backend, spec, limit=limit, cursor=cursor)
         if resource == "images" and not spec.values:
             rows = images.presented(service, backend, rows)
         if expand:

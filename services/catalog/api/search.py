@@ -43,10 +43,12 @@ def search(
         Body(examples=[{"query": {"of": "images"}, "rows": True, "count": True}]),
     ],
 ) -> Response:
-    """Ask by the query language: rows, a count, facets, the SQL."""
+    """Ask by the query language: rows, page by page, a count, facets, the SQL."""
     backend = right.backend(service)
-    told = answers.answer(backend, body)
     query = body.get("query", body)
+    if body.get("facets") is True and query.get("of") == "images":
+        body = body | {"facets": [*USUAL_FACETS]}
+    told = answers.answer(backend, body)
     if told.get("rows") and query.get("of") == "images" and not query.get("values"):
         told["rows"] = presented(service, backend, told["rows"])
     return tagged(request, told)
