@@ -118,7 +118,7 @@ def keep(
             # A file that knows no modality calls it OT: what went in knows better.
             fields = (
                 facts_of_array(array)
-                | _inherited(inputs)
+                | _inherited(inputs, project.id)
                 | dict(kept.get("fields") or {})
             )
             channels = array.attrs.get("channels")
@@ -167,9 +167,14 @@ def _project_of(backend: LocalBackend, inputs: list[RowData]) -> str:
     return name
 
 
-def _inherited(inputs: list[RowData]) -> dict[str, Any]:
-    """What all that went in agree on: whose it is, and how it was taken."""
-    columns = ("acquisition_id", "sample_id", "subject_id", "modality")
+def _inherited(inputs: list[RowData], project_id: int) -> dict[str, Any]:
+    """What all that went in agree on: whose it is, and how it was taken.
+
+    Of images of another project only how: nothing points out of a project.
+    """
+    columns = ["modality"]
+    if all(one["project_id"] == project_id for one in inputs):
+        columns += ["acquisition_id", "sample_id", "subject_id"]
     return {
         column: inputs[0][column]
         for column in columns
