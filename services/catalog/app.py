@@ -39,7 +39,7 @@ from services.catalog.api import (
 from services.catalog.api.here import Service
 from services.catalog.errors import STATUS, TooManyRequestsError
 from services.catalog.export_jobs import Exports
-from services.catalog.pages import batches, flows, front, image, run
+from services.catalog.pages import batches, flows, front, image, rules, run
 from services.catalog.pages import inbox as inbox_pages
 from tile_server.tokens import decode_key
 
@@ -112,6 +112,7 @@ def make_app(settings: Settings, tile_key: str) -> FastAPI:
         front.router,
         image.router,
         inbox_pages.router,
+        rules.router,
         batches.router,
         flows.router,
         run.router,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -39,15 +37,11 @@ def inbox_page(request: Request, service: Here, visitor: Looker) -> Response:
 
 @router.post("/inbox")
 def decide(request: Request, service: Here, visitor: Actor, form: Form) -> Response:
-    """Let in, keep out, undo, or change what is proposed; or only try a rule."""
+    """Let in, keep out, undo, or change what is proposed."""
     right = rights.Right(visitor, rights.WRITE)
     act, _, key = one(form, "act").partition(":")
     keys = [key] if key else form.get("item", [])
     try:
-        if act == "try":
-            return _page(
-                request, service, visitor, form=form, tried=_try(service, right, form)
-            )
         if not keys:
             return _page(request, service, visitor, problem="Choose something first.")
         if act in ("accept", "edit"):
@@ -74,7 +68,6 @@ def _page(
     *,
     form: Fields | None = None,
     problem: str = "",
-    tried: Sequence[dict[str, Any]] | None = None,
 ) -> Response:
     right = rights.Right(visitor, rights.WRITE)
     words = request.query_params
@@ -86,11 +79,7 @@ def _page(
             .where(Project.name.in_(projects), FileRule.deleted_at.is_(None))
             .order_by(Project.name, FileRule.priority, FileRule.id)
         ).all()
-        rules = [
-            {"project": name, "name": row.name, "pattern": row.pattern,
-             "fields": json.dumps(row.fields, ensure_ascii=False)}
-            for row, name in rows
-        ]  # fmt: skip
+        rules = [{"project": name, "name": row.name} for row, name in rows]
     project = words.get("project") or None
     found = inbox.items(service, right, project=project)
     rejected = inbox.items(service, right, project=project, states=("rejected",))
@@ -112,7 +101,6 @@ def _page(
         done=SAID.get(done, ""),
         number=int(number) if number.isdigit() and len(number) < 5 else 0,
         undo=[key for key in words.get("undo", "").split(",") if key],
-        tried=tried,
         typed={name: values[0] for name, values in (form or {}).items()},
     )
 
@@ -139,15 +127,3 @@ def _edit(service: Service, right: rights.Right, key: str, form: Fields) -> None
     changed = {name: told for name, told in typed.items() if now.get(name, "") != told}
     if changed:
         inbox.edit(service, right, key, changed)
-
-
-def _try(service: Service, right: rights.Right, form: Fields) -> list[dict[str, Any]]:
-    try:
-        fields = json.loads(one(form, "fields") or "{}")
-    except ValueError as err:
-        raise CatalogError("The fields are no JSON object.") from err
-    if not isinstance(fields, dict):
-        raise CatalogError("The fields are no JSON object.")
-    return inbox.tried(
-        service, right, one(form, "project"), one(form, "pattern"), fields
-    )

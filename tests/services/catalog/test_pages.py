@@ -172,14 +172,30 @@ def test_a_person_reviews_what_waits(page: Page, site: Site, working: None) -> N
     page.get_by_role("button", name="Undo", exact=True).focus()
     page.keyboard.press("Enter")
     expect(page.locator(".waiting > li")).to_have_count(2)
-    # Tried, a rule changes nothing.
+    # Tried, a rule changes nothing; kept, it comes after what was there.
+    page.get_by_role("link", name="Change them, or try others").click()
     page.get_by_label("Names like").fill(r"m(?P<animal>\d+)")
-    page.get_by_label("Are (JSON").fill('{"subject__label": "mouse {animal}"}')
-    page.get_by_role("button", name="Try it").click()
+    page.get_by_label("What field 1 is").fill("mouse {animal}")
+    page.get_by_label("Field 2", exact=True).select_option("")
+    page.get_by_role("button", name="Try it").last.click()
     expect(page.get_by_text("subject__label = mouse 05")).to_be_visible()
-    page.get_by_label("Are (JSON").fill("{")
-    page.get_by_role("button", name="Try it").click()
-    expect(page.get_by_role("alert")).to_contain_text("no JSON")
+    expect(page.get_by_text("animals comes first")).to_have_count(2)
+    page.get_by_role("button", name="Keep it").click()
+    expect(page.get_by_role("alert")).to_contain_text("Give the rule a name")
+    page.get_by_label("What it is called").fill("mice")
+    page.get_by_role("button", name="Keep it").press("Enter")
+    expect(page.get_by_role("status")).to_contain_text("The rule is kept")
+    _look(page, "rules")
+    page.get_by_role("button", name="Ask mice earlier").press("Enter")
+    expect(page.locator(".rules b").first).to_have_text("mice")
+    page.get_by_role("button", name="Take mice away").press("Enter")
+    expect(page.locator(".rules li")).to_have_count(1)
+    page.get_by_role("button", name="Undo").press("Enter")
+    expect(page.locator(".rules b").first).to_have_text("mice")
+    page.get_by_role("link", name="Change mice").click()
+    page.get_by_label("and say so of what waits").check()
+    page.get_by_role("button", name="Keep it").click()
+    expect(page.get_by_text("2 items that wait say so too")).to_be_visible()
     # Said anew and let in, both at once.
     page.goto(f"{site.url}/inbox")
     first.get_by_label("subject label").fill("mouse-five")
@@ -322,7 +338,15 @@ def test_who_only_reads_is_offered_nothing_that_changes(
 
 
 @pytest.mark.parametrize(
-    "path", ["inbox", "run", "batches/x/cancel", "batches/x/retry"]
+    "path",
+    [
+        "inbox",
+        "inbox/rules",
+        "flows/edit",
+        "run",
+        "batches/x/cancel",
+        "batches/x/retry",
+    ],
 )
 def test_a_form_without_the_token_of_a_page_changes_nothing(
     site: Site, path: str
