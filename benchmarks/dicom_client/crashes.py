@@ -49,6 +49,8 @@ from tests.services.dicom_client.client_site import (
 PATIENCE_S = 15.0
 """So long a person goes on looking for an upload: the server may still be at it."""
 WORKERS = 2
+SLICES = 4
+"""Of a series: each step is done again after a crash, many times a series."""
 EDGES = (
     *("deidentified", "packed", "uploading", "upload-sent"),
     *("stopped-upload-unknown", "submitted", "processing", "ready"),
@@ -95,6 +97,7 @@ FAULTS: list[dict[str, Any]] = [
 SETTINGS: dict[str, Any] = {
     # Whoever dies at each edge dies more often in a row than anything in earnest.
     "crashes": 100,
+    "min_instances": SLICES,
     "attempts": 100,
     "lost_after": 20,
     "jobs_per_worker": 32,
@@ -210,7 +213,7 @@ class Run:
     def _drop(self, site: Site) -> None:
         """Four of five series lie in the watched folder."""
         for number in self._dropped:
-            site.drop(patient_series(), f"case-{number}")
+            site.drop(patient_series(SLICES), f"case-{number}")
 
     def _send(self, site: Site) -> None:
         """Every fifth comes from a scanner, which repeats what broke off.
@@ -222,7 +225,7 @@ class Run:
         with ThreadPoolExecutor(1) as pool:
             for at, number in enumerate(left):
                 folder = self._folder / "scanner" / str(number)
-                files = write(patient_series(), folder)
+                files = write(patient_series(SLICES), folder)
                 if at % 6 == 0:
                     with self._web:
                         sent = pool.submit(storescu, self._port, files=files)

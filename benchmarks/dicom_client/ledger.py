@@ -21,7 +21,7 @@ Why = Literal["first", "asked", "overlooked", "late", "unasked"]
 Event = dict[str, Any]
 """A line of a series' history, as the API tells it."""
 _ENDED_THERE = {"server_failed", "lost"}
-_NO_STATES = {"retry", "error", "stopped", "lease-expired", "upload-again"}
+_AGAIN = "upload-again"
 
 
 def whys(uploads: Iterable[Upload], history: Sequence[Event]) -> list[Why]:
@@ -36,25 +36,14 @@ def whys(uploads: Iterable[Upload], history: Sequence[Event]) -> list[Why]:
 
 def _why(before: Upload, one: Upload, history: Sequence[Event]) -> Why:
     """Why a package came a further time: what a person said since, or before that."""
-    said = [
-        (event["at"], event["kind"])
-        for at, event in enumerate(history)
-        if event["kind"] == "upload-again"
-        or (event["kind"] == "retry" and _state_before(history[:at]) in _ENDED_THERE)
-    ]
-    since = {kind for at, kind in said if before.ended < at < one.at}
-    if "retry" in since:
+    since = [event for event in history if before.ended < event["at"] < one.at]
+    ended = [at for at, event in enumerate(since) if event["kind"] in _ENDED_THERE]
+    if ended and any(event["kind"] == "retry" for event in since[ended[0] :]):
         return "asked"
-    if since:
+    if any(event["kind"] == _AGAIN for event in since):
         return "overlooked"
-    return "late" if any(at < one.at for at, _ in said) else "unasked"
-
-
-def _state_before(history: Sequence[Event]) -> str:
-    for event in reversed(history):
-        if event["kind"] not in _NO_STATES:
-            return str(event["kind"])
-    return ""
+    said_before = (event["kind"] == _AGAIN for event in history if event["at"] < one.at)
+    return "late" if any(said_before) else "unasked"
 
 
 def told(uploads: Iterable[Upload], history: Sequence[Event]) -> Iterator[str]:
