@@ -40,7 +40,7 @@ from services.catalog.going_on import BY_SERVICE, want_again
 router = APIRouter(tags=["work"])
 Key = Annotated[str, Path(max_length=64)]
 
-NOT_HERE = frozenset({"run_notebook", "run_container"})
+NOT_HERE = frozenset({"run_notebook", "run_container", "run_bids_app"})
 """Nodes that run code which somebody brings: not under the service's account."""
 OFFERED = tuple(name for name in NODES if name not in NOT_HERE)
 MOST_ITEMS = 100_000

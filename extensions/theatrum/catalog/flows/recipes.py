@@ -126,4 +126,42 @@ def _cut(
     )
 
 
-RECIPES = {"brain-slices": brain_slices}
+def bids_app(
+    *, suffix: str = "T1w", orient_to: str = "RAS", review: bool = False
+) -> Flow:
+    """Return the template of a flow that runs a BIDS app on each image.
+
+    Its placeholders are `container` (name@sha256:...), `arguments` and `memory_gb`.
+
+    Parameters
+    ----------
+    suffix
+        What the images are, by BIDS' words: T1w, FLAIR, bold, ...
+    orient_to
+        Where the axes of what the app gets lead to; "" leaves them as they are.
+    review
+        Let a person look at each image before the app gets it.
+    """
+    from theatrum.nodes import catalog as nodes
+
+    flow = Builder("bids-app", version="1", title="BIDS app")
+    image: Source = flow.input("image")
+    if orient_to:
+        image = flow.add(nodes.orient, key="orient", image=image, to=orient_to)
+    if review:
+        image = flow.review(title="Is this image fit?", image=image)
+    app = flow.add(
+        nodes.run_bids_app,
+        key="app",
+        images=image,
+        container=flow.parameter("container", title="Image of the app, by its digest"),
+        arguments=flow.parameter("arguments", [], "More words for the app"),
+        suffixes=(suffix,),
+        memory_gb=flow.parameter("memory_gb", 8.0, "Memory in GB"),
+    )
+    flow.output("images", app.images)
+    flow.output("derivatives", app.derivatives)
+    return flow.build()
+
+
+RECIPES = {"brain-slices": brain_slices, "bids-app": bids_app}

@@ -34,7 +34,7 @@ _MODULES = {
     "segmentations": "to_dicom_seg",
     "reports": "profile_report",
     "spreadsheet": "to_excel",
-    "programs": "run_notebook run_container",
+    "programs": "run_notebook run_container run_bids_app",
 }
 _HOME = {
     name: f"theatrum.nodes.catalog.{module}"

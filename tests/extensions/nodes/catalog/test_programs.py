@@ -1,4 +1,4 @@
-"""Notebooks, containers and DICOM segmentations: what is outside of the process."""
+"""Notebooks and DICOM segmentations: what is outside of the process."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import pytest
 import xarray as xr
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from theatrum.node import BadInputs, BadValue, Context, File
-from theatrum.nodes.catalog import run_container, run_notebook, to_dicom_seg
-from theatrum.nodes.catalog.programs import container_command, container_runtime
+from theatrum.nodes.catalog import run_notebook, to_dicom_seg
 
 from tests.extensions.nodes.catalog.phantoms import head
 
@@ -50,24 +49,6 @@ def test_a_notebook_that_fails_says_which_error(tmp_path: Path) -> None:
     source = notebook(tmp_path, "raise KeyError('lost')")
     with pytest.raises(BadValue, match=r"KeyError.*lost"):
         run_notebook(source, context=Context(folder=tmp_path / "out"))
-
-
-def test_a_container_gets_no_network_and_no_rights() -> None:
-    before, after = Path("/a"), Path("/b")
-    docker = container_command("docker", "tool@sha256:1", ["/in"], before, after)
-    assert docker[:3] == ["docker", "run", "--rm"]
-    assert docker[docker.index("--network") + 1] == "none"
-    assert "type=bind,source=/a,target=/in,readonly" in docker
-    assert docker[-2:] == ["tool@sha256:1", "/in"]
-    other = container_command("apptainer", "tool:1", [], before, after)
-    assert other[-1] == "docker://tool:1"
-    assert "/a:/in:ro" in other
-
-
-@pytest.mark.skipif(container_runtime() is not None, reason="a runtime answers here")
-def test_where_no_container_runs_that_is_told(tmp_path: Path) -> None:
-    with pytest.raises(BadInputs, match="No container runtime"):
-        run_container(head(), container="tool:1", context=Context(folder=tmp_path))
 
 
 def series(folder: Path) -> File:
