@@ -108,7 +108,7 @@ def _owners(session: Session, places: Iterable[_Place]) -> dict[_Place, int | No
             owners[table, key] = int(key)
             continue
         model = _model(table)
-        known = session.identity_map.get(identity_key(model, key))
+        known: Any = session.identity_map.get(identity_key(model, key))
         if known is None or "project_id" not in inspect(known).dict:
             asked[table].append(key)
         else:
