@@ -16,6 +16,7 @@ from services.catalog.api import inbox, rights
 from services.catalog.api.here import Here, Service
 from services.catalog.pages.acting import Actor, Fields, Form, Looker, one
 from services.catalog.pages.rendering import page
+from services.catalog.pages.rules import KNOWN
 
 router = APIRouter(include_in_schema=False)
 SHOWN = 100
@@ -26,6 +27,7 @@ SAID = {
     "reject": "kept out",
     "restore": "waiting again",
     "edit": "changed",
+    "say": "changed",
 }
 
 
@@ -44,9 +46,13 @@ def decide(request: Request, service: Here, visitor: Actor, form: Form) -> Respo
     try:
         if not keys:
             return _page(request, service, visitor, problem="Choose something first.")
-        if act in ("accept", "edit"):
+        if act in ("accept", "edit", "say"):
             for item in keys:
                 _edit(service, right, item, form)
+        if act == "say":
+            for item in keys:
+                said = {one(form, "say.name"): one(form, "say.value")}
+                inbox.edit(service, right, item, said)
         if act == "accept":
             inbox.accept(service, right, keys)
         elif act == "reject":
@@ -55,9 +61,10 @@ def decide(request: Request, service: Here, visitor: Actor, form: Form) -> Respo
             inbox.restore(service, right, keys)
     except CatalogError as err:
         return _page(request, service, visitor, form=form, problem=str(err))
-    undo = f"&undo={','.join(keys[:SHOWN])}" if act == "reject" else ""
+    kept = {"reject": "undo", "say": "chosen"}.get(act)
+    more = f"&{kept}={','.join(keys[:SHOWN])}" if kept else ""
     done = act if act in SAID else ""
-    address = f"{service.prefix}inbox?done={done}&n={len(keys)}{undo}"
+    address = f"{service.prefix}inbox?done={done}&n={len(keys)}{more}"
     return RedirectResponse(address, 303)
 
 
@@ -96,11 +103,13 @@ def _page(
         rejected=rejected[-SHOWN:][::-1],
         projects=projects,
         project=project,
+        known=KNOWN,
         rules=rules,
         problem=problem,
         done=SAID.get(done, ""),
         number=int(number) if number.isdigit() and len(number) < 5 else 0,
         undo=[key for key in words.get("undo", "").split(",") if key],
+        chosen=(form or {}).get("item", words.get("chosen", "").split(",")),
         typed={name: values[0] for name, values in (form or {}).items()},
     )
 

@@ -26,6 +26,7 @@ STATIC = {
         _HERE / "static" / "catalog.css",
         _HERE / "static" / "catalog.js",
         _HERE / "static" / "pictures.js",
+        _HERE / "static" / "inbox.js",
     )
 }
 """What the pages load; nothing comes from anywhere else."""

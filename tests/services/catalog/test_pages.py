@@ -198,9 +198,25 @@ def test_a_person_reviews_what_waits(page: Page, site: Site, working: None) -> N
     expect(page.get_by_text("2 items that wait say so too")).to_be_visible()
     # Said anew and let in, both at once.
     page.goto(f"{site.url}/inbox")
+    page.get_by_label("m05_he.nii", exact=True).focus()
+    page.keyboard.press("Shift+ArrowDown")
+    expect(page.get_by_text("2 chosen")).to_be_visible()
+    page.get_by_text("Say of what is chosen").press("Enter")
+    page.get_by_label("What", exact=True).select_option("experiment__name")
+    page.get_by_label("is", exact=True).fill("Ageing")
+    page.get_by_label("is", exact=True).press("Tab")
+    page.keyboard.press("Enter")
+    expect(
+        page.get_by_role("status").filter(has_text="2 items changed")
+    ).to_be_visible()
+    expect(first.get_by_label("experiment name")).to_have_value("Ageing")
     first.get_by_label("subject label").fill("mouse-five")
-    page.get_by_label("choose all").check()
-    page.get_by_role("button", name="Let in what is chosen").click()
+    page.get_by_label("m05_he.nii", exact=True).focus()
+    expect(page.get_by_text("2 chosen")).to_be_visible()
+    page.keyboard.press("Control+A")
+    expect(page.get_by_text("2 chosen")).to_be_hidden()
+    page.keyboard.press("Control+A")
+    page.keyboard.press("Enter")
     expect(page.get_by_role("status").filter(has_text="2 items let in")).to_be_visible()
     with site.client("ria") as client:
         _until(
