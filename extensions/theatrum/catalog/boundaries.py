@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.orm.util import identity_key
 
 from theatrum.catalog.errors import BadRecord
-from theatrum.catalog.tables import Base
+from theatrum.catalog.tables import Base, NodeDef
 
 POINTERS: Final[Mapping[str, tuple[str, str]]] = {
     "annotation": ("target_kind", "target_id"),
@@ -27,6 +27,8 @@ POINTERS: Final[Mapping[str, tuple[str, str]]] = {
     "run_output": ("object_kind", "object_id"),
 }
 """Tables whose rows name a row of any table, and by which columns."""
+SHIPPED: Final = "theatrum."
+"""What entry points of nodes begin with that are everybody's."""
 _AT_ONCE: Final = 500
 
 # A table's name, and the id of a row of it as text.
@@ -42,6 +44,8 @@ def refuse_strangers(
     """
     wanted: list[tuple[Base, list[tuple[str, _Place]]]] = []
     for row in rows:
+        if isinstance(row, NodeDef):
+            _refuse_public(row)
         found = list(_pointers(row))
         if changed is None or any(column in changed for column, _ in found):
             wanted.append((row, found))
@@ -63,6 +67,17 @@ def refuse_strangers(
                     f"{column} of this {row.__tablename__} names a {place[0]} of "
                     "another project: rows belong together within one project"
                 )
+
+
+def _refuse_public(node: NodeDef) -> None:
+    """What ships with Theatrum is everybody's; what somebody wrote, with its source,
+    is their project's."""
+    ships = (node.entrypoint or "").startswith(SHIPPED)
+    if node.project_id is None and not ships:
+        raise BadRecord(
+            f"the node {node.name} does not ship with Theatrum: say which project it "
+            "belongs to"
+        )
 
 
 def _pointers(row: Base) -> Iterable[tuple[str, _Place]]:

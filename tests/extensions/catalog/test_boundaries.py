@@ -133,6 +133,19 @@ def test_a_row_stays_in_its_project_and_everybodys_rows_are_pointed_at(
             book.add(everybodys)
 
 
+def test_only_nodes_that_ship_are_everybodys(database: Database) -> None:
+    with recording(database, "erika") as book:
+        mine = book.project("mine")
+        shipped = "theatrum.nodes.catalog.threshold:threshold"
+        public = book.node_def(name="otsu", def_hash="a" * 64, entrypoint=shipped)
+        assert public.project_id is None
+        for written in ("", "secret.work:unmix", "theatrumlike:x"):
+            with pytest.raises(BadRecord, match="which project it belongs to"):
+                book.node_def(name="unmix", def_hash="b" * 64, entrypoint=written)
+        node = book.node_def(name="unmix", def_hash="b" * 64, project_id=mine.id)
+        assert book.run(mine, node=node).node_def_id == node.id
+
+
 def test_what_is_made_of_anothers_image_takes_none_of_their_rows_along(
     database: Database, tmp_path: Path
 ) -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Engine, create_engine, inspect, text
+from sqlalchemy import Engine, MetaData, Table, create_engine, inspect, text
 from sqlalchemy.orm import Session
 from theatrum.catalog.database import MIGRATIONS, open_database
-from theatrum.catalog.tables import Base, Image, Project, Result
+from theatrum.catalog.tables import Base, Image, NodeDef, Project, Result, Run
 
 from hub.durable.database import Database
 from tests import postgres
@@ -82,6 +82,45 @@ def test_a_catalogue_of_the_first_kind_keeps_images_results_and_rights(
         session.commit()
     assert "collection" not in inspect(database.engine).get_table_names()
     database.close()
+
+
+def test_nodes_that_somebody_wrote_go_to_the_projects_that_use_them(
+    database: Database,
+) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    shipped = "theatrum.nodes.catalog.threshold:threshold"
+    with database.engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0010")
+        metadata = MetaData()
+        for name in ("project", "node_def", "run"):
+            Table(name, metadata, autoload_with=connection)
+        tables = {one: Base.metadata.tables[one] for one in metadata.tables}
+        for key in (1, 2):
+            row = {"id": key, "name": f"p{key}"}
+            connection.execute(tables["project"].insert().values(row))
+        for key, entry in (("ships", shipped), ("wrote", ""), ("nobody", "my:node")):
+            row = {"id": key, "name": key, "entrypoint": entry, "def_hash": key}
+            connection.execute(tables["node_def"].insert().values(row))
+        for key, project, node in (
+            *(("a", 1, "wrote"), ("b", 2, "wrote"), ("c", 2, "wrote")),
+            *(("d", 1, "ships"), ("e", 2, "ships")),
+        ):
+            row = {"id": key, "project_id": project, "node_def_id": node}
+            row |= {"requested_by": "erika", "params_hash": ""}
+            connection.execute(tables["run"].insert().values(row))
+        command.upgrade(config, "head")
+    with database.reading() as session:
+        nodes = {one.id: (one.name, one.project_id) for one in session.query(NodeDef)}
+        runs = {one.id: nodes[one.node_def_id] for one in session.query(Run)}
+    assert runs == {
+        "a": ("wrote", 1), "b": ("wrote", 2), "c": ("wrote", 2),
+        "d": ("ships", None), "e": ("ships", None),
+    }  # fmt: skip
+    assert sorted(nodes.values(), key=str) == [
+        ("ships", None), ("wrote", 1), ("wrote", 2),
+    ]  # fmt: skip
 
 
 def _first_kind(engine: Engine) -> None:

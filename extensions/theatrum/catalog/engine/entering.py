@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select
 
+from theatrum.catalog.boundaries import SHIPPED
 from theatrum.catalog.engine import keys
 from theatrum.catalog.engine.wanted import Begun, Wanted
 from theatrum.catalog.engine.work import Ref, Task, environment_hash
@@ -32,6 +33,7 @@ from theatrum.catalog.tables import (
     new_id,
     now,
 )
+from theatrum.catalog.tables.images import DISCARDED
 from theatrum.node import Node
 
 if TYPE_CHECKING:
@@ -68,6 +70,9 @@ def enter(
         begun = []
         for one in prints:
             row = known.get(one.wanted.run_id)
+            if not one.found and one.lacks:
+                begun.append(Begun(one.wanted, _nothing(ledger, one), lacking=True))
+                continue
             begun.append(_entered(ledger, book, one, row, limits))
             made, more = _rows(ledger, book, begun[-1], one, row)
             runs += made
@@ -93,6 +98,11 @@ class _Print:
         )
         self.wanted = wanted
         self.found = ""
+        self.lacks = not wanted.waits and any(
+            isinstance(one, Ref) and one.gone
+            for sources in wanted.inputs.values()
+            for one in (sources if isinstance(sources, tuple) else (sources,))
+        )
 
 
 def _entered(
@@ -103,10 +113,7 @@ def _entered(
     if wanted.waits:
         if row is not None:
             changed(book, row, state="waiting", error=None, ended_at=None)
-        nothing = Task(
-            wanted.run_id, wanted.node, {}, {}, ledger.folder, ledger.cancel_file
-        )
-        return Begun(wanted, nothing, waiting=True)
+        return Begun(wanted, _nothing(ledger, one), waiting=True)
     if row is not None:
         moment = now()
         changed(
@@ -128,6 +135,12 @@ def _entered(
         limits.memory_bytes if limits else 0,
     )
     return Begun(wanted, task, bool(one.found))
+
+
+def _nothing(ledger: Ledger, one: _Print) -> Task:
+    """The task of a run that no worker does."""
+    node, cancel_file = one.wanted.node, ledger.cancel_file
+    return Task(one.wanted.run_id, node, {}, {}, ledger.folder, cancel_file)
 
 
 def _columns(one: _Print) -> dict[str, Any]:
@@ -217,7 +230,7 @@ def define(ledger: Ledger, book: Book, node: Node[..., Any], code: str) -> str:
     kinds = {one: one for one in ("notebook", "container", "bids-app")}
     schema = node.parameters
     # What ships is everybody's; what somebody wrote, with its source, is theirs.
-    ships = (node.address or "").startswith("theatrum.")
+    ships = (node.address or "").startswith(SHIPPED)
     defined = book.node_def(
         project_id=None if ships else ledger.project_id,
         name=node.name,
@@ -284,6 +297,8 @@ def _whole(book: Book, run_id: str) -> bool:
         if table is None:
             continue
         made = book.session.get(table, row.object_id)
+        if isinstance(made, Image) and made.state == DISCARDED:
+            continue  # not kept: what follows is found by its checksum
         if made is None or made.deleted_at is not None:
             return False
         if not Path(getattr(made, "path", None) or made.uri).exists():

@@ -25,12 +25,14 @@ from typing import Any, Final
 from sqlalchemy import inspect, select
 
 from theatrum.catalog.backend import Backend, RowData
+from theatrum.catalog.boundaries import SHIPPED
 from theatrum.catalog.errors import CatalogError, NotAllowed
 from theatrum.catalog.exchange.bundle import FORMAT, ROWS, SUMS, VERSION
 from theatrum.catalog.exchange.gathering import TABLES
 from theatrum.catalog.exchange.places import DATA, PLACED
 from theatrum.catalog.ingest.archives import Limits, unpack
 from theatrum.catalog.local import LocalBackend
+from theatrum.catalog.query.fields import SHARED
 from theatrum.catalog.record import Book, recording
 from theatrum.catalog.tables import Base, Project
 from theatrum.catalog.tables.base import Moment
@@ -351,6 +353,11 @@ class _Import:
             if isinstance(column.type, Moment) and isinstance(value, str):
                 value = _moment(value)
             said[column.name] = value
+        if table in SHARED and said.get("project_id") is None:
+            # Nobody makes by a bundle what everybody sees.
+            ships = str(said.get("entrypoint", "")).startswith(SHIPPED)
+            administers = self.backend.writable is None and table != "node_def"
+            said["project_id"] = None if ships or administers else self._first
         if table in _POINTERS:
             kind, key_name = _POINTERS[table]
             here = self.ids.get((str(row[kind]), str(row[key_name])))
@@ -359,6 +366,12 @@ class _Import:
             said[key_name] = str(here)
         self._placed(table, row, said)
         return said
+
+    @property
+    def _first(self) -> int | None:
+        """The project that the bundle is about, or the first of them."""
+        ids = (here for (table, _), here in self.ids.items() if table == "project")
+        return next(ids, None)
 
     def _placed(self, table: str, row: RowData, said: RowData) -> None:
         column = PLACED.get(table)
