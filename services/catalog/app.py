@@ -32,6 +32,7 @@ from services.catalog.api import (
     rows,
     runs,
     search,
+    tables,
     uploads,
     versions,
     work,
@@ -83,6 +84,7 @@ def make_app(settings: Settings, tile_key: str) -> FastAPI:
     pages.install_headers(app)
     problems.install(app, STATUS)
     _tell_when_to_try_again(app)
+    documents.tell_of_tags(app)
     SignIn().install(app)
     api = APIRouter(prefix=service.api)
     for router in (
@@ -99,6 +101,7 @@ def make_app(settings: Settings, tile_key: str) -> FastAPI:
         runs.router,
         leases.router,
         versions.router,
+        tables.router,
         engine.router,
         about.router,
         bundles.router,

@@ -35,11 +35,11 @@ WRITABLE = frozenset(
     {
         *("experiments", "groups", "subjects", "visits", "samples", "file_rules"),
         *("images", "acquisitions", "views", "transforms", "labels", "rois"),
-        *("annotations", "saved_queries", "flows", "projects"),
+        *("annotations", "saved_queries", "flows", "projects", "tables"),
     }
 )
 """What people may write; runs, measurements and files come of work alone."""
-NEVER_NEW = frozenset({"images", "acquisitions"})
+NEVER_NEW = frozenset({"images", "tables"})
 STAYS = frozenset({"target_kind", "target_id", "image_id", "project_id", "project"})
 """What a row is about: set when it is made, and never again."""
 OURS = frozenset(
@@ -57,9 +57,13 @@ _OURS_OF_IMAGES = frozenset(
 )
 
 
+_OURS_OF_TABLES = frozenset({"schema", "row_count"})
+
+
 def ours(resource: str) -> frozenset[str]:
     """The columns of a resource that the catalogue alone sets."""
-    return OURS | _OURS_OF_IMAGES if resource == "images" else OURS
+    more = {"images": _OURS_OF_IMAGES, "tables": _OURS_OF_TABLES}
+    return OURS | more.get(resource, frozenset())
 
 
 def model_of(resource: str) -> type[Base]:
@@ -72,7 +76,7 @@ def create(backend: LocalBackend, resource: str, values: Mapping[str, Any]) -> R
     """Write a new row, or set what is one by its nature: a tag, a key's value."""
     _check(resource, values)
     if resource in NEVER_NEW:
-        raise BadRecord(f"{resource} come by ingest, or by an image's save()")
+        raise BadRecord(f"{resource} come by ingest, or are made by a run: save()")
     with (
         _refusing(),
         recording(

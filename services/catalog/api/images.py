@@ -24,7 +24,7 @@ from theatrum.catalog.tables import Image, Result
 from services.catalog import cases, store, thumbnails
 from services.catalog.api.here import Here, Service
 from services.catalog.api.rights import Pixels, Reading, Right, Writing
-from services.catalog.api.tagged import tagged
+from services.catalog.api.tagged import UNCHANGED, tag_of_pixels, tagged, unchanged
 from services.catalog.api.wire import OverTheWire
 from tile_server.address import tiles_url
 from tile_server.tokens import Capability, expiry, seal
@@ -90,19 +90,22 @@ def list_results(
         return {"results": [_result(one) for one in store.results_of(session, image)]}
 
 
-@router.get("/{image_id}/thumbnail", response_class=Response)
+@router.get("/{image_id}/thumbnail", response_class=Response, responses=UNCHANGED)
 def get_thumbnail(
+    request: Request,
     service: Here,
     right: Pixels,
     image_id: str,
     size: Annotated[int, Query(ge=16, le=1024)] = 256,
 ) -> Response:
     """A JPEG of the whole image, `size` pixels at its longer side."""
-    return Response(
-        thumbnail(service, right, image_id, size),
-        media_type="image/jpeg",
-        headers={"Cache-Control": "private, max-age=3600"},
-    )
+    row = right.backend(service).whole("images", image_id)
+    tag = tag_of_pixels(row, "thumbnail", size)
+    headers = {"ETag": tag, "Cache-Control": "private, max-age=3600"}
+    if (known := unchanged(request, headers)) is not None:
+        return known
+    jpeg = thumbnail(service, right, image_id, size)
+    return Response(jpeg, media_type="image/jpeg", headers=headers)
 
 
 def thumbnail(service: Service, right: Right, image_id: str, size: int) -> bytes:

@@ -26,7 +26,7 @@ from theatrum.catalog.query.spec import Q, Spec
 from services.catalog.api import blocks, images
 from services.catalog.api.here import Here
 from services.catalog.api.rights import Pixels, Reading
-from services.catalog.api.tagged import tagged
+from services.catalog.api.tagged import UNCHANGED, tag_of_pixels, tagged, unchanged
 
 router = APIRouter(prefix="/images/{image_id}", tags=["pixels"])
 Kind = Literal["jpg", "png", "webp"]
@@ -42,8 +42,9 @@ _reading = asyncio.Semaphore(AT_ONCE)
 Made = TypeVar("Made")
 
 
-@router.get("/slice.{kind}", response_class=Response)
+@router.get("/slice.{kind}", response_class=Response, responses=UNCHANGED)
 async def get_slice(
+    request: Request,
     service: Here,
     right: Pixels,
     image_id: str,
@@ -63,6 +64,9 @@ async def get_slice(
     """A plane as a picture; with nothing else than `plane`, the one in the middle."""
     backend = right.backend(service)
     row = backend.whole("images", image_id)
+    headers = _tagged(request, row, kind)
+    if (known := unchanged(request, headers)) is not None:
+        return known
 
     def make() -> bytes:
         levels = service.apart.scene(row["path"], row["scene"]).levels
@@ -82,9 +86,7 @@ async def get_slice(
         mode.save(out, FORMATS[kind], quality=quality)
         return out.getvalue()
 
-    body = await made(row, make)
-    headers = {"Cache-Control": "private, max-age=3600"}
-    return Response(body, 200, headers, MEDIA[kind])
+    return Response(await made(row, make), 200, headers, MEDIA[kind])
 
 
 @router.get("/info")
@@ -197,21 +199,38 @@ def get_tile(
     return RedirectResponse(address, 307)
 
 
-@router.get("/zarr/{key:path}", response_class=Response)
+@router.get("/tile.dzi", response_class=RedirectResponse)
+def get_deep_zoom(service: Here, right: Pixels, image_id: str) -> Response:
+    """A slide's Deep Zoom descriptor: where the tile service has it, for a day."""
+    view = images.view_image(service, right, image_id)
+    below = str(view["tiles"]).removesuffix("{z}/{x}/{y}")
+    return RedirectResponse(f"{below}dzi/slide.dzi", 307)
+
+
+@router.get(
+    "/zarr/{key:path}",
+    response_class=Response,
+    responses=UNCHANGED
+    | {206: {"description": "The part that Range names"}, 416: {"description": "None"}},
+)
 async def get_zarr(
     request: Request, service: Here, right: Pixels, image_id: str, key: str
 ) -> Response:
     """A document or a block of the image as an OME-Zarr 0.5 group."""
     row = right.backend(service).whole("images", image_id)
+    headers = _tagged(request, row, key)
+    if (known := unchanged(request, headers)) is not None:
+        return known
     if Path(row["path"], "zarr.json").is_file():
-        return blocks.lying(Path(row["path"]), key, request.headers.get("Range"))
+        answer = blocks.lying(Path(row["path"]), key, request.headers.get("Range"))
+        answer.headers["ETag"] = headers["ETag"]
+        return answer
 
     def make() -> bytes:
         return blocks.computed(service.apart.scene(row["path"], row["scene"]), key)
 
     body = await made(row, make)
     media = "application/json" if key.endswith(".json") else "application/octet-stream"
-    headers = {"Cache-Control": "private, max-age=3600"}
     return Response(body, 200, headers, media)
 
 
@@ -234,6 +253,13 @@ async def made(row: RowData, make: Callable[[], Made]) -> Made:
                 f"{row['name']} cannot be read ({type(err).__name__}): tell whoever "
                 "keeps the images"
             ) from err
+
+
+def _tagged(request: Request, row: RowData, what: str) -> dict[str, str]:
+    """Headers of what is made of an image for this address: kept, and compared."""
+    asked = sorted(request.query_params.multi_items())
+    tag = tag_of_pixels(row, what, asked)
+    return {"ETag": tag, "Cache-Control": "private, max-age=3600"}
 
 
 def _place(index: int | None, mm: float | None) -> picture.At:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from theatrum.catalog.errors import NotAllowed, NotFound
 from theatrum.catalog.query.spec import Q, Spec
 from theatrum.catalog.record import recording
@@ -23,6 +24,7 @@ from services.catalog.api.rights import (
 from services.catalog.api.tagged import tagged
 from services.catalog.errors import ConflictError
 
+log = logging.getLogger(__name__)
 router = APIRouter(prefix="/projects", tags=["projects"])
 Name = Annotated[str, Path(max_length=64)]
 Role = Literal["viewer", "editor", "maintainer"]
@@ -88,6 +90,22 @@ def change_project(
     said = body.model_dump(exclude_unset=True)
     backend = right.backend(service)
     return tagged(request, backend.change("projects", str(key), said))
+
+
+@router.delete("/{key}", status_code=204)
+def delete_project(service: Here, right: Administering, key: int) -> None:
+    """Delete a project in which no image is any more, with all that was said in it."""
+    _maintained(service, right, key)
+    backend = right.backend(service)
+    left = backend.count(Spec("images", (Q(project_id=key),)))
+    if left:
+        raise ConflictError(
+            f"{left} images are in this project: delete these first, or keep it"
+        )
+    with service.database.writing() as session:
+        # Its feed goes with it: nobody is left who may follow that.
+        session.execute(delete(Project).where(Project.id == key))
+    log.info("%s deleted the project %d", right.person.name, key)
 
 
 @router.get("/{key}/roles")

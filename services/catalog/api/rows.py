@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from theatrum.catalog.backend import RowData
 from theatrum.catalog.errors import BadQuery, NotFound
 from theatrum.catalog.query import paging
-from theatrum.catalog.query.fields import RESOURCE_OF, RESOURCES, ways_from
+from theatrum.catalog.query.fields import RESOURCE_OF, RESOURCES, table_of, ways_from
 from theatrum.catalog.query.spec import Q, Spec
 
 from services.catalog.api import images, listing, resources, tables_out
@@ -41,7 +41,8 @@ def router() -> APIRouter:
     made = APIRouter()
     for resource in resources.listed():
         _add_list(made, resource)
-        if resource != "images":  # which have a way of their own
+        # Images have a way of their own, and what links two rows has no id.
+        if resource != "images" and "id" in table_of(resource).c:
             _add_details(made, resource)
     for resource in resources.written():
         _add_writing(made, resource)

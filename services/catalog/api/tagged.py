@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from datetime import date, datetime
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 from fastapi import Request, Response
 
 from services.catalog.errors import OutdatedError
+
+UNCHANGED: Final[dict[int | str, dict[str, Any]]] = {304: {"description": "As it was"}}
+"""What a route that compares tags says in the interface's document."""
 
 
 # Any here: JSON, and moments in it
@@ -29,6 +34,23 @@ def tagged(request: Request, said: Any, *, status: int = 200) -> Response:
 def tag_of(said: Any) -> str:
     """The tag of what is said."""
     return f'"{hashlib.sha256(encoded(said)).hexdigest()[:24]}"'
+
+
+def tag_of_pixels(row: Mapping[str, Any], *more: Any) -> str:
+    """The tag of what is made of an image's file, in a way that `more` tells."""
+    try:
+        status = Path(row["path"]).stat()
+        place = [status.st_mtime_ns, status.st_size]
+    except OSError:
+        place = []  # whoever reads it says so
+    return tag_of([row["id"], row["scene"], row["checksum"], place, *more])
+
+
+def unchanged(request: Request, headers: Mapping[str, str]) -> Response | None:
+    """The answer 304 where the asker has what these headers are of; else None."""
+    if _names(request, "If-None-Match", headers["ETag"]):
+        return Response(status_code=304, headers=dict(headers))
+    return None
 
 
 def refuse_outdated(request: Request, row: Any) -> None:

@@ -187,6 +187,25 @@ def test_the_tile_address_leads_to_the_tile_service(
     answer = pix.get(f"images/{scans['.gz']}/tile/0/0/0")
     assert answer.status_code == 307
     assert answer.headers["location"].startswith("/services/tiles/s/")
+    answer = pix.get(f"images/{scans['.gz']}/tile.dzi")
+    assert answer.status_code == 307
+    assert answer.headers["location"].endswith("/dzi/slide.dzi")
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".zarr"])
+@pytest.mark.parametrize("what", ["slice.png?plane=cor", "zarr/zarr.json", "stats"])
+def test_pixels_that_one_has_are_not_sent_again(
+    pix: httpx.Client, scans: dict[str, str], suffix: str, what: str
+) -> None:
+    address = f"images/{scans[suffix]}/{what}"
+    first = pix.get(address)
+    assert first.status_code == 200
+    known = {"If-None-Match": first.headers["etag"]}
+    again = pix.get(address, headers=known)
+    assert (again.status_code, again.content) == (304, b"")
+    if "slice" in what:
+        other = pix.get(address.replace("cor", "sag"), headers=known)
+        assert other.status_code == 200
 
 
 def test_pixels_want_a_scope_of_their_own(site: Site, scans: dict[str, str]) -> None:
