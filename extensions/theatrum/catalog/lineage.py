@@ -18,7 +18,8 @@ from sqlalchemy import String, and_, cast, literal, select
 from theatrum.catalog.errors import NotFound
 from theatrum.catalog.query.fields import RESOURCE_OF
 from theatrum.catalog.query.spec import Q, Spec
-from theatrum.catalog.tables import RunInput, RunOutput, SeriesMember
+from theatrum.catalog.tables import Image, Project, RunInput, RunOutput, SeriesMember
+from theatrum.catalog.tables.images import DISCARDED
 
 if TYPE_CHECKING:
     from theatrum.catalog.local import LocalBackend
@@ -283,7 +284,35 @@ def _things(backend: LocalBackend, keys: set[Key]) -> dict[Key, dict[str, Any]]:
         ids = tuple(sorted(key for one, key in keys if one == kind))
         for row in backend.rows(Spec(resource, (Q(id__in=ids),))):
             found[kind, str(row["id"])] = row
-    return found
+    return found | _not_kept(backend, keys - found.keys())
+
+
+def _not_kept(backend: LocalBackend, keys: set[Key]) -> dict[Key, dict[str, Any]]:
+    """Arrays in between that a flow did not keep: they explain what was made of them.
+
+    What a person took away stays out of sight.
+    """
+    ids = [key for kind, key in keys if kind == "image"]
+    query = (
+        select(Image.id, Image.name, Image.checksum, Image.run_id, Project.name)
+        .join(Project, Project.id == Image.project_id)
+        .where(Image.id.in_(ids), Image.state == DISCARDED)
+    )
+    if not ids:
+        return {}
+    with backend.database.reading() as session:
+        rows = session.execute(query).all()
+    seen = backend.projects
+    return {
+        ("image", key): {
+            "name": f"{name} (not kept)",
+            "checksum": checksum,
+            "run_id": run_id,
+            "acquisition_id": None,
+        }
+        for key, name, checksum, run_id, project in rows
+        if seen is None or project in seen
+    }
 
 
 def _said(row: Mapping[str, Any]) -> dict[str, Any]:

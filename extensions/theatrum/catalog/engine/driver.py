@@ -97,6 +97,8 @@ class Driver:
         why = f"It was stopped: {self._stopped}." if self._stopped else ""
         self.ledger.batch(state=state, reason=why, counts=counts, ended_at=now())
         shutil.rmtree(self.ledger.folder / "staging", ignore_errors=True)
+        if state == "succeeded":
+            self.planner.close(self.ledger)
         return state
 
     def _run(self) -> str:
@@ -183,7 +185,9 @@ class Driver:
         for one in begun:
             if one.waiting:
                 continue
-            if one.cached:
+            if one.lacking:
+                self._waiting += self.planner.restore(self.ledger, one.wanted)
+            elif one.cached:
                 self._counts["ended"] += 1
                 self._waiting += self.planner.then(self.ledger, one.wanted, "cached")
             else:

@@ -11,6 +11,7 @@ from typing import Any
 
 from theatrum.catalog.engine.work import Given, Ref, Source
 from theatrum.catalog.facts import digest_of
+from theatrum.catalog.tables.images import DISCARDED
 from theatrum.node import Node, Port
 
 
@@ -81,6 +82,7 @@ def ref_of_image(row: Mapping[str, Any]) -> Ref:
             **(row.get("attrs") or {}),
             **({"plane": row["plane"]} if row.get("plane") else {}),
         },
+        gone=row.get("state") == DISCARDED,
     )
 
 

@@ -170,6 +170,14 @@ class Ledger:
                     made.setdefault(row.port, []).append(found)
             return made
 
+    def is_discarded(self, run_id: str) -> bool:
+        """Whether an array that a run gave, or that stands for it, was not kept."""
+        return any(
+            isinstance(one, Ref) and one.gone
+            for several in self.outputs(run_id).values()
+            for one in several
+        )
+
     # The batch itself
 
     def batch(self, **fields: Any) -> None:
@@ -214,7 +222,10 @@ def _source(session: Any, row: RunOutput) -> Source | None:
         image = session.get(Image, row.object_id)
         columns = {
             name: getattr(image, name)
-            for name in ("id", "path", "scene", "checksum", "name", "attrs", "plane")
+            for name in (
+                *("id", "path", "scene", "checksum"),
+                *("name", "attrs", "plane", "state"),
+            )
         }
         return keys.ref_of_image(columns)
     if row.object_kind == "asset":

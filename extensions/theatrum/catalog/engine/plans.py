@@ -88,6 +88,12 @@ class Planner(Protocol):
     def missing(self, wanted: Wanted) -> list[Wanted]:
         """The runs that are not begun because this one gave nothing."""
 
+    def restore(self, ledger: Ledger, wanted: Wanted) -> list[Wanted]:
+        """The runs to do once more, since what they gave a run was not kept."""
+
+    def close(self, ledger: Ledger) -> None:
+        """What is to be done once the batch has come to its end."""
+
 
 @dataclass
 class OneNode:
@@ -151,6 +157,15 @@ class OneNode:
         """Nothing waits for it."""
         del wanted
         return []
+
+    def restore(self, ledger: Ledger, wanted: Wanted) -> list[Wanted]:
+        """A query finds no image whose file was not kept."""
+        del ledger, wanted
+        return []
+
+    def close(self, ledger: Ledger) -> None:
+        """Nothing is left to do."""
+        del ledger
 
 
 def one_node(

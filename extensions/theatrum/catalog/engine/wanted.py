@@ -37,3 +37,5 @@ class Begun:
     task: Task
     cached: bool = False
     waiting: bool = False
+    lacking: bool = False
+    """It has no row: what it takes was not kept, and has to be made again first."""

@@ -67,6 +67,8 @@ class Ref:
     media_type: str = ""
     attrs: Mapping[str, Any] = field(default_factory=dict)
     """What earlier nodes said of the array, which its file has no place for."""
+    gone: bool = False
+    """Its file was not kept; by its checksum, what was made of it is still found."""
 
 
 @dataclass(frozen=True)
@@ -195,8 +197,11 @@ def perform(
         context.check()
         # Within a task of a cluster dask would send its work back to the scheduler and
         # wait for it in a thread that the scheduler counts on.
+        processors = task.node.resources.processors
+        # A pool of one thread does the same as none, and is made anew each time.
+        alone = scheduler == "threads" and processors == 1
         with dask.config.set(
-            scheduler=scheduler, num_workers=task.node.resources.processors
+            scheduler="sync" if alone else scheduler, num_workers=processors
         ):
             inputs = _opened(task)
             outputs = task.node.run(inputs, task.params, context)

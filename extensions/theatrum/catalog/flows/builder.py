@@ -64,8 +64,17 @@ Source = Handle | Placed
 class Builder:
     """Collects steps; `build` gives the flow and tells everything that is wrong."""
 
-    def __init__(self, name: str, *, version: str = "1", title: str = "") -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        version: str = "1",
+        title: str = "",
+        keep: str | Sequence[str] = "all",
+    ) -> None:
+        """`keep`: which arrays stay; see `theatrum.catalog.flows.keeping`."""
         self.name, self.version, self.title = name, version, title
+        self.keep = keep if isinstance(keep, str) else tuple(keep)
         self.nodes: dict[str, Node[..., Any]] = {}
         self._inputs: dict[str, str] = {}
         self._steps: list[Step] = []
@@ -173,6 +182,7 @@ class Builder:
             self.version,
             self.title,
             parameters=self._parameters,
+            keep=self.keep,
         )
         found = problems(flow, self.nodes)
         if found:

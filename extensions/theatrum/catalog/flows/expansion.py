@@ -7,15 +7,18 @@ so a batch that is gone on with goes on where it was, in any process.
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from theatrum.catalog.engine.discarding import discard, swept
 from theatrum.catalog.engine.ledger import FINAL, GOOD, Ledger, Wanted
 from theatrum.catalog.engine.plans import Item, refs_of
 from theatrum.catalog.engine.work import Given, Ref, Source
 from theatrum.catalog.flows.graph import Edge, Flow, Step
+from theatrum.catalog.flows.keeping import late, makers, temporary
 from theatrum.catalog.flows.standing import stand_in
 from theatrum.node import Node
 
@@ -40,6 +43,8 @@ class _State:
     first: tuple[Ref, ...]
     runs: _Runs = field(default_factory=dict)
     """By place: run, state, attempt; a state of "" is a run that is under way."""
+    again: set[str] = field(default_factory=set)
+    """Places that are done anew, since what they gave was not kept."""
 
 
 @dataclass
@@ -68,6 +73,16 @@ class FlowPlan:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_items": {}, "_known": None, "_by_item": {}}
+
+    @functools.cached_property
+    def _late(self) -> frozenset[str]:
+        """Steps whose arrays go when the steps over all items are done."""
+        return late(self.flow)
+
+    @functools.cached_property
+    def _early(self) -> frozenset[str]:
+        """Steps whose arrays go when their item is done."""
+        return temporary(self.flow) - self._late
 
     def _sorted(self, known: Mapping[Any, Any]) -> dict[str, _Runs]:
         """The runs of before by item; sorted once, for there may be very many."""
@@ -118,12 +133,38 @@ class FlowPlan:
         item.runs[wanted.node_key] = (wanted.run_id, state, wanted.attempt)
         ready = self._ready(ledger, item)
         self._forget(item)
+        if self._early and all(one in GOOD for _, one, _ in item.runs.values()):
+            discard(ledger, self._early, item.item.key)
         return ready
 
     def _forget(self, item: _State) -> None:
         """Drop an item of which nothing is under way: a batch may have very many."""
         if all(state for _, state, _ in item.runs.values()):
             self._items.pop(item.item.key, None)
+
+    def restore(self, ledger: Ledger, wanted: Wanted) -> list[Wanted]:
+        """See `Planner`: the steps that gave it are done again, as far back as it is
+        needed, and it is begun behind them."""
+        item = self._items[wanted.item_key]
+        place = wanted.node_key
+        if wanted.run_id:
+            item.runs[place] = (wanted.run_id, "queued", wanted.attempt - 1)
+        else:
+            item.runs.pop(place, None)
+        for edge in self.flow.into(place.partition("#")[0]):
+            for maker in makers(self.flow, edge.source):
+                for one, (run_id, state, attempt) in tuple(item.runs.items()):
+                    mine = one.partition("#")[0] == maker and state in GOOD
+                    if mine and ledger.is_discarded(run_id):
+                        item.runs[one] = (run_id, "queued", attempt)
+                        item.again.add(one)
+        return self._ready(ledger, item)
+
+    def close(self, ledger: Ledger) -> None:
+        """See `Planner`: what was not kept of any item goes."""
+        if self._early or self._late:
+            discard(ledger, self._early | self._late)
+            swept(ledger)
 
     def missing(self, wanted: Wanted) -> list[Wanted]:
         """See `Planner`: what follows on a step that gave nothing is not begun."""
@@ -189,7 +230,7 @@ class FlowPlan:
                         run_id=run_id,
                         attempt=attempt + 1,
                         waits=step.kind if step.kind != "node" else "",
-                        anew=step.key in self.anew,
+                        anew=step.key in self.anew or place in state.again,
                     )
                 )
         return wanted

@@ -7,7 +7,7 @@
                {"key": "look", "kind": "review", "title": "Are these edges?"},
                {"key": "mean", "node": "...:mean@1.0.0", "over": "items"}],
      "edges": [["$image", "gauss.image"], ["gauss.result", "look.image"]],
-     "outputs": {"edges": "look.image"},
+     "outputs": {"edges": "look.image"}, "keep": "outputs",
      "parameters": {"sigma": {"title": "Sigma", "default": 2.0}}}
 
 An edge begins at `$input` or at `step.port` and ends at `step.port`. A step's kind is
@@ -16,6 +16,10 @@ An edge begins at `$input` or at `step.port` and ends at `step.port`. A step's k
 value is *fanned out*: the step runs once for each, and what follows too, up to a port
 that takes a list. A step `over` items takes what all items of the batch gave, at its
 end. `when` lets a step run only if a number compares so: `["threshold.share", ">", 5]`.
+
+`keep` says which arrays stay once all of an item is done: `all`, which is meant where
+nothing is said; `outputs`, those the flow is for and those that no step takes; or a
+list of steps, whose arrays stay as well (keeping.py).
 
 A parameter's value may be `{"$": "name"}`, a placeholder that is filled when the flow
 is run: a flow with placeholders is a template.
@@ -136,6 +140,7 @@ class Flow:
     title: str = ""
     description: str = ""
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    keep: str | tuple[str, ...] = "all"
 
     def step(self, key: str) -> Step:
         """The step of a key; raises BadFlow."""
@@ -208,8 +213,8 @@ class Flow:
         return digest_of(self.to_json())
 
     def to_json(self) -> dict[str, Any]:
-        """The flow as JSON."""
-        return {
+        """The flow as JSON; `keep` is left out where everything is kept."""
+        said: dict[str, Any] = {
             "name": self.name,
             "version": self.version,
             "title": self.title,
@@ -220,6 +225,9 @@ class Flow:
             "outputs": dict(self.outputs),
             "parameters": dict(self.parameters),
         }
+        if self.keep != "all":
+            said["keep"] = self.keep if isinstance(self.keep, str) else [*self.keep]
+        return said
 
     @classmethod
     def from_json(cls, said: Any) -> Flow:
@@ -239,8 +247,14 @@ class Flow:
             for name in ("inputs", "outputs", "version", "title", "description")
             if name in said
         }
+        keep = said.get("keep", "all")
         return cls(
-            said["name"], steps, edges, parameters=said.get("parameters", {}), **rest
+            said["name"],
+            steps,
+            edges,
+            parameters=said.get("parameters", {}),
+            keep=keep if isinstance(keep, str) else tuple(keep),
+            **rest,
         )
 
     def _repr_html_(self) -> str:
@@ -248,9 +262,6 @@ class Flow:
 
         # A long flow is scrolled: made smaller, nobody could read it.
         return f'<div style="overflow-x:auto">{picture(self)}</div>'
-
-    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
-        return {"text/html": self._repr_html_(), "application/json": self.to_json()}
 
 
 def _holders(value: Any) -> Iterator[str]:

@@ -35,6 +35,7 @@ def brain_slices(
     largest_px: int = 1024,
     review: bool = False,
     allow_shear: bool = False,
+    keep: str | Sequence[str] = "all",
 ) -> Flow:
     """Return the recipe of the catalogue's specification, clause 4.8, as a flow.
 
@@ -63,10 +64,12 @@ def brain_slices(
         Let a person look at the slices before pictures are made.
     allow_shear
         Take volumes whose axes are not perpendicular (a gantry's tilt).
+    keep
+        `outputs` keeps the slices and pictures alone, `all` the steps between as well.
     """
     from theatrum.nodes import catalog as nodes
 
-    flow = Builder("brain-slices", version="1", title="Brain slices")
+    flow = Builder("brain-slices", version="1", title="Brain slices", keep=keep)
     volume: Source = flow.input("image")
     if frame:
         volume = flow.add(nodes.pick_time, key="frame", image=volume, how=frame)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
@@ -45,6 +46,7 @@ def run_flow(
     project: str | None = None,
     name: str = "",
     anew: Sequence[str] = (),
+    keep: str | Sequence[str] | None = None,
     start: bool = True,
     parameters: Mapping[str, Any] | None = None,
     **given: Any,
@@ -61,6 +63,8 @@ def run_flow(
         Where the results go, if the images are of several.
     anew
         Steps that are done, with what follows, even where the same was done before.
+    keep
+        Which arrays stay, in place of what the flow says: `all`, `outputs`, steps.
     parameters
         The flow's own values where their names are words of this call.
     given
@@ -71,6 +75,8 @@ def run_flow(
     """
     backend = local_of(query)
     asked = flow if isinstance(flow, Flow) else Flow.from_json(flow)
+    if keep is not None:
+        asked = replace(asked, keep=keep if isinstance(keep, str) else tuple(keep))
     rules, rest = rules_of(given)
     rest |= parameters or {}
     fixed = {key: value for key, value in rest.items() if key in asked.inputs}

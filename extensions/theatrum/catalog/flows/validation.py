@@ -45,6 +45,12 @@ def malformed(said: Any) -> list[str]:
             problems.append(
                 f"`when` of {step['key']!r} is [step.port, comparison, number]"
             )
+    keep = said.get("keep", "all")
+    listed = keep if isinstance(keep, list | tuple) else [None]
+    if keep not in ("all", "outputs") and not all(
+        isinstance(one, str) for one in listed
+    ):
+        problems.append("`keep` is all, outputs, or a list of steps")
     for edge in said.get("edges", []):
         if not (
             isinstance(edge, list | tuple)
@@ -92,6 +98,12 @@ def problems(
     for step in flow.steps:
         if step.when is not None:
             found += _of_condition(step, flow, known)
+    kept = () if isinstance(flow.keep, str) else flow.keep
+    found += [
+        f"`keep` names {key!r}, which is no step.{near(key, keys)}".rstrip(".")
+        for key in kept
+        if key not in keys
+    ]
     return found
 
 

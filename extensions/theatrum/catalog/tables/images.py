@@ -30,6 +30,9 @@ from theatrum.catalog.tables.base import (
 )
 from theatrum.catalog.tables.projects import Project
 
+DISCARDED = "discarded"
+"""The state of an array in between that its flow did not keep: deleted, and still named
+in the lineage of what was made of it."""
 _LIVES = text("deleted_at IS NULL")
 
 
@@ -69,7 +72,7 @@ class Image(Base):
     geometry: Mapped[Object]
     # original, initial, derived, crop, label, probability, thumbnail
     kind: Mapped[str] = mapped_column(String(16), default="original")
-    # pending, ready, missing, failed
+    # pending, ready, missing, failed, discarded
     state: Mapped[str] = mapped_column(String(16), default="ready", index=True)
     acquisition_id: Mapped[str | None] = mapped_column(
         ForeignKey("acquisition.id", ondelete="SET NULL"), index=True
