@@ -42,7 +42,7 @@ LIKE_ALL = {"samples", "annotations", "runs"}
 LAST = ("PATCH", "PUT", "DELETE")
 
 
-@schemathesis.serializer("application/offset+octet-stream")
+@schemathesis.serializer("application/offset+octet-stream", "application/zip")
 def _plain(_context: Any, value: Any) -> dict[str, Any]:
     """A body that is sent as it is."""
     return {"data": value if isinstance(value, bytes) else str(value).encode()}
@@ -57,7 +57,16 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         site.app.state.service.limiter.clock = lambda: float(next(clock))
         with recording(site.app.state.service.database, "ann") as book:
             _fill(book, folder)
+        _freeze(site)
         yield site
+
+
+def _freeze(site: Site) -> None:
+    """A version and a table, which have files."""
+    with site.client("ann") as ann:
+        said = {"project": "mri", "name": "v", "version": "1"}
+        ann.post("versions", json=said | {"query": {"of": "images"}})
+        ann.post("tables", json={"project": "mri", "name": "t", "columns": {"a": [1]}})
 
 
 def _fill(book: Book, folder: Path) -> None:
@@ -70,6 +79,15 @@ def _fill(book: Book, folder: Path) -> None:
     study = book.experiment(project, "Animal")
     sample = book.sample(project, "slide", experiment_id=study.id)
     run = book.run(project, node="by hand")
+    # A step that ann's program has taken, and holds for as long as this takes.
+    book.run(
+        project,
+        node="external",
+        id="leased000000",
+        state="waiting",
+        engine_key="external:drawn",
+        metrics={"holder": "ann/", "lease_until": 4e9, "gives": {"x": "number"}},
+    )
     for path in (scan, folder / "gone.nii"):
         image = book.image(
             project,
@@ -100,7 +118,7 @@ def _known(site: Site) -> dict[str, str]:
                 found = session.scalars(select(columns.id).limit(1)).first()
                 if found is not None:
                     keys[name] = str(found)
-    return keys
+    return keys | {"leases": "leased000000"}
 
 
 def _operations(site: Site) -> list[Any]:

@@ -148,14 +148,14 @@ def test_parameters_may_be_called_like_words_of_the_order(
     assert (run.batch.name, run.params) == ("To NIfTI", {"name": "near"})
 
 
-@pytest.mark.parametrize("wrong", ["hwo", "alogn"])
+@pytest.mark.parametrize("wrong", ["hwo", "alonx"])
 def test_a_misspelt_parameter_is_told_with_the_one_that_was_meant(
     wes: httpx.Client, wrong: str
 ) -> None:
     order = {"node": "project", "query": QUERY, "params": {wrong: "max"}}
     answer = wes.post("batches", json=order)
     assert answer.status_code == 422
-    meant = {"hwo": "how", "alogn": "along"}[wrong]
+    meant = {"hwo": "how", "alonx": "along"}[wrong]
     assert f"did you mean {meant}" in answer.json()["detail"]
 
 
