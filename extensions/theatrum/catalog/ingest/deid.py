@@ -1,8 +1,7 @@
 """De-identification on the way in, by `theatrum.deidentify`: scans only.
 
 A series is given out file by file into staging; what is held or refused there is not
-taken in, with the reason. Other formats have no profile: they are taken as they are,
-under a name that tells nothing, and the report says so.
+taken in, with the reason. Other formats have no profile: see `bare.py`.
 """
 
 from __future__ import annotations

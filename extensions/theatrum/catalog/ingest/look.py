@@ -20,6 +20,7 @@ from typing import Any, Final, Self
 from theatrum.catalog.errors import CatalogError
 from theatrum.catalog.formats.errors import Damaged, FormatError, NotAnImage, NoVolume
 from theatrum.catalog.ingest import archives
+from theatrum.catalog.ingest.bare import Bare
 from theatrum.catalog.ingest.deid import Given
 from theatrum.catalog.ingest.errors import HostileArchive, IngestError
 from theatrum.catalog.ingest.headers import Identified
@@ -138,6 +139,23 @@ class Looker:
         answer = self._ask(question, seconds, paths[0].name)
         files = tuple(Path(one) for one in answer["files"])
         return Given(files, tuple(answer["reasons"]))
+
+    def bare(self, paths: Sequence[Path], format_name: str, to: Path) -> Bare:
+        """Copy an item of another format than DICOM without its words, see `bare`.
+
+        Raises FormatError and IngestError.
+        """
+        question = {
+            "do": "bare",
+            "paths": [os.fspath(one) for one in paths],
+            "format": format_name,
+            "to": os.fspath(to),
+        }
+        # Packed pixels are several times what the file is.
+        size = 8 * sum(one.stat().st_size for one in paths if one.is_file())
+        seconds = self._limits.copying_s * max(size / 2**30, 1.0)
+        answer = self._ask(question, seconds, paths[0].name)
+        return Bare(Path(answer["path"]), str(answer["format"]))
 
     def describe(
         self, paths: Sequence[Path], format_name: str, *, planes: Path, key: bytes = b""

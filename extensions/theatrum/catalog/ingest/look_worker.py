@@ -12,6 +12,7 @@ from theatrum.catalog import zarr_store
 from theatrum.catalog.errors import CatalogError
 from theatrum.catalog.formats import Scene, open_scenes
 from theatrum.catalog.ingest import archives
+from theatrum.catalog.ingest.bare import bare
 from theatrum.catalog.ingest.deid import Deidentification
 from theatrum.catalog.ingest.describing import described
 from theatrum.catalog.ingest.headers import identify
@@ -59,6 +60,9 @@ def _answer(question: dict[str, Any], opened: _Opened) -> dict[str, Any]:
                 return {}
             case "deidentify":
                 return _given_out(question, paths)
+            case "bare":
+                made = bare(paths, question["format"], Path(question["to"]))
+                return {"path": os.fspath(made.path), "format": made.format}
         scenes = opened.scenes(question)
         if question["do"] == "describe":
             folder = Path(question["planes"])

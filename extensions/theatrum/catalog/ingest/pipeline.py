@@ -29,6 +29,7 @@ from theatrum.catalog.errors import CatalogError
 from theatrum.catalog.formats import FormatError
 from theatrum.catalog.formats.dicom.series import LEFT_OUT
 from theatrum.catalog.ingest import look
+from theatrum.catalog.ingest.bare import TOLD
 from theatrum.catalog.ingest.deid import Deidentification, key_of
 from theatrum.catalog.ingest.errors import IngestError
 from theatrum.catalog.ingest.fields import of_name
@@ -198,7 +199,10 @@ class Run:
                 self.found(found, staging)
         except IngestError as error:
             name = source if "://" in source else Path(source).name
-            self.report.add(Entry(name, (name,), "refused", str(error)))
+            reason = str(error)
+            if self.deidentification is not None:
+                reason, name = reason.replace(Path(source).name, "It"), "source"
+            self.report.add(Entry(name, (name,), "refused", reason))
         finally:
             shutil.rmtree(staging, ignore_errors=True)
 
@@ -230,9 +234,8 @@ class Run:
             self.report.add(replace(entry, seconds=seconds))
         self.progress(Step("take", len(items), len(items), ""))
         if not items:
-            self.report.add(
-                Entry(found.label, (found.label,), "refused", "There are no files.")
-            )
+            label = "source" if self.deidentification is not None else found.label
+            self.report.add(Entry(label, (label,), "refused", "There are no files."))
 
     def _told(self, entry: Entry, item: Item) -> Entry:
         """The entry as it may be told: de-identified, without names of files."""
@@ -314,8 +317,13 @@ class Run:
         if self.deidentification is None:
             return item, []
         if item.format != "dicom":
-            told = f"It is {item.format or 'of another format'}, no DICOM, and was not"
-            return item, [f"{told} de-identified."]
+            made = self.looker.bare(
+                item.paths, item.format, staging / f"bare-{secrets.token_hex(6)}"
+            )
+            return (
+                replace(item, paths=(made.path,), format=made.format, beside=()),
+                [TOLD],
+            )
         given = self.looker.deidentify(
             item.paths,
             staging / f"deidentified-{secrets.token_hex(6)}",
@@ -342,6 +350,8 @@ class Run:
             }
         if not bad:
             return item, checked
+        if self.deidentification is not None:
+            label = "source"
         for path, reason in bad.items():
             name = self._shown(replace(item, paths=(path,), beside=()))
             self.report.add(Entry(label, name, "refused", reason, item.format))
