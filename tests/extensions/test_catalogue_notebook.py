@@ -30,4 +30,6 @@ def test_the_notebook_goes_from_a_question_to_a_result(
     assert "2.0" in shown["sizes"]
     assert "'succeeded': 3" in shown["run"]
     assert shown["results"].count("900") == 3
+    assert "<svg" in shown["flow"]
+    assert shown["numbers"].count(", 1)") == 3, "one body in each scan"
     assert "sub-1_T1w.nii.gz" in shown["lineage"]

@@ -11,11 +11,15 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from theatrum.catalog.engine.ledger import FINAL, GOOD
+from theatrum.catalog.query.spec import Q, Spec
 
 if TYPE_CHECKING:
     from theatrum.catalog.engine.batch import Batch
 
 EVERY_S = 0.5
+WHYS = 4
+"""Failures whose reasons are shown below the bar."""
+_STYLES = {"failed": "danger"}
 
 
 def shown(batch: Batch) -> Any:
@@ -55,10 +59,9 @@ def bar(batch: Batch) -> Any:
         going = batch.running or state == "running"
         stop.disabled = not going
         if not going:
-            share.bar_style = {"succeeded": "success", "failed": "danger"}.get(
-                state, "warning"
-            )
-            doing.value = ""
+            clean = state == "succeeded" and not batch.counts.get("failed")
+            share.bar_style = "success" if clean else _STYLES.get(state, "warning")
+            doing.value = whys(batch)
         return going
 
     def follow() -> None:
@@ -77,7 +80,11 @@ def sentence(batch: Batch) -> str:
     good = sum(counts.get(state, 0) for state in GOOD)
     ended = sum(counts.get(state, 0) for state in FINAL)
     total = max(batch.total, sum(counts.values()))
-    parts = [f"{batch.state}: {good} of {total} done"]
+    state = batch.state
+    # A batch that came to its end succeeded, though single items may have failed.
+    if state == "succeeded" and counts.get("failed"):
+        state = "ended"
+    parts = [f"{state}: {good} of {total} done"]
     for state in ("failed", "skipped", "cancelled"):
         if counts.get(state):
             parts.append(f"{counts[state]} {state}")
@@ -86,6 +93,25 @@ def sentence(batch: Batch) -> str:
     left = _left(batch, ended, total)
     told = ", ".join(parts) + (f", about {left} left" if left else "")
     return f"{told}. {reason}" if (reason := batch.reason) else told
+
+
+def whys(batch: Batch) -> str:
+    """Return why the first items failed, as HTML, by the names of their images."""
+    failures = batch.failures
+    if not failures:
+        return ""
+    keys = tuple({one["item"] for one in failures[:WHYS]})
+    rows = batch.backend.rows(Spec("images", (Q(id__in=keys),), values=("id", "name")))
+    names = {row["id"]: row["name"] for row in rows}
+    lines = [
+        f"<b>{html.escape(names.get(one['item'], one['item']))}</b>: "
+        f"{html.escape(str(one.get('message', '')))}"
+        for one in failures[:WHYS]
+    ]
+    if len(failures) > WHYS:
+        more = len(failures) - WHYS
+        lines.append(f"and {more} more: see <code>batch.failures</code>")
+    return "<br>".join(lines)
 
 
 def _left(batch: Batch, ended: int, total: int) -> str:

@@ -313,7 +313,11 @@ def test_a_batch_shows_how_far_it_is(tmp_path: Path) -> None:
     assert "application/vnd.jupyter.widget-view+json" in shown
     from theatrum.catalog.engine.progress import bar, sentence
 
-    assert sentence(batch) == "succeeded: 2 of 3 done, 1 failed"
+    assert sentence(batch) == "ended: 2 of 3 done, 1 failed"
     box = bar(batch)
+    (failure,) = batch.failures
+    name = catalog.images[failure["item"]].name
+    assert box.children[1].value.startswith(f"<b>{name}</b>: ")
+    assert box.children[0].children[0].bar_style == "warning"
     assert box.children[0].children[0].value == 1.0
     assert box.children[0].children[2].disabled

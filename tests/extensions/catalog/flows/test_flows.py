@@ -336,6 +336,8 @@ def test_a_flow_is_kept_in_versions(tmp_path: Path) -> None:
 def test_the_picture_names_every_step_and_runs_no_script() -> None:
     drawn = built()._repr_html_()
     assert drawn.startswith("<div")
+    # Beside JSON a JupyterLab would show that and no picture.
+    assert not hasattr(Flow, "_repr_mimebundle_")
     for key in ("planes", "gauss", "brightest", "stacked", "mean-of-all", "image"):
         assert f">{key}<" in drawn
     assert "<script" not in drawn
