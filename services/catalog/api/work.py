@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Path, Query, Request, Response
@@ -384,11 +384,21 @@ def one_run(service: Service, right: Right, key: str) -> dict[str, Any]:
     return rows[0]
 
 
-def matrix(service: Service, batch_id: str, limit: int, after: str) -> dict[str, Any]:
-    """Items by steps: the state, the run and the reason of each."""
+def matrix(
+    service: Service,
+    batch_id: str,
+    limit: int,
+    after: str,
+    only: Collection[str] = (),
+) -> dict[str, Any]:
+    """Items by steps: the state, the run and the reason of each.
+
+    `only`: those of the items of which a run is in one of these states.
+    """
+    chosen = [Run.state.in_(only)] if only else []
     items = (
         select(Run.item_key)
-        .where(Run.batch_id == batch_id, Run.item_key > after)
+        .where(Run.batch_id == batch_id, Run.item_key > after, *chosen)
         .distinct()
         .order_by(Run.item_key)
         .limit(limit + 1)

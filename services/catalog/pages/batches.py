@@ -1,5 +1,8 @@
 """The pages of batches: all of them, and one as a matrix of items by steps.
 
+A cell leads to what its run made, and from there to where it comes from. What failed is
+told in words, put together by its reasons, and done once more: all of it, or some.
+
 A batch that goes on is asked for again by htmx at the page's own address; where nothing
 changed the answer is empty, and nothing on the page is touched.
 """
@@ -13,19 +16,26 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
+from markupsafe import Markup
 from sqlalchemy import func, select
 from theatrum.catalog.engine.ledger import FINAL
-from theatrum.catalog.errors import CatalogError, NotFound
+from theatrum.catalog.engine.single import again_run
+from theatrum.catalog.errors import BadQuery, CatalogError, NotFound
+from theatrum.catalog.flows.graph import Flow
+from theatrum.catalog.flows.picture import picture
 from theatrum.catalog.flows.running import reviews
 from theatrum.catalog.query.spec import Q, Spec
-from theatrum.catalog.tables import Image, Project, Run
+from theatrum.catalog.record import recording
+from theatrum.catalog.tables import Project, Run
 
 from hub.forms import is_script, own_xsrf
 from hub.signin import Person
 from services.catalog.api import rights, work
 from services.catalog.api.here import Here, Service
-from services.catalog.going_on import BY_SERVICE
-from services.catalog.pages.acting import Actor, Form, Looker, one
+from services.catalog.errors import ConflictError
+from services.catalog.going_on import BY_SERVICE, want_again
+from services.catalog.pages import matrices
+from services.catalog.pages.acting import Actor, Fields, Form, Looker, one
 from services.catalog.pages.rendering import page, part
 
 router = APIRouter(include_in_schema=False)
@@ -33,6 +43,8 @@ SHOWN = 50
 ROWS = 100
 """Items of a matrix on one page."""
 OPEN = frozenset({"queued", "running"})
+STOPPED = ("failed", "cancelled")
+"""States of runs that can be done once more."""
 SIGNS: Mapping[str, tuple[str, str, str]] = {
     "succeeded": ("✓", "good", "done"),
     "cached": ("≡", "good", "done before"),
@@ -85,6 +97,8 @@ def act(
             )
         elif act == "retry":
             work.retry_batch(request, service, rights.Right(visitor, rights.RUN), key)
+        elif act == "again":
+            _again(service, rights.Right(visitor, rights.RUN), key, form)
         elif act == "review":
             said = work.Answer(
                 approve=one(form, "approve") == "yes", comment=one(form, "comment")
@@ -108,14 +122,16 @@ def _batch(
         detail = "There is nothing here, or you may not see it."
         return page(service, visitor, "absent.html", status=404, detail=detail)
     (told,) = told_batches(service, [row])
-    after = request.query_params.get("after", "")[:128]
-    matrix = work.matrix(service, key, ROWS, after)
+    words = request.query_params
+    after = words.get("after", "")[:128]
+    only = STOPPED if words.get("show") == "failed" else ()
+    matrix = work.matrix(service, key, ROWS, after, only)
     with service.database.reading() as session:
         names = right.projects(session, rights.RUN)
     runs = Q(run__batch=key)
     mine = told["project"] in names
     ours = row["engine"].get("by") == BY_SERVICE
-    failed = told["states"].get("failed", 0) + told["states"].get("cancelled", 0)
+    failed = sum(told["states"].get(state, 0) for state in STOPPED)
     going = row["state"] in OPEN
     return _live(
         request,
@@ -126,16 +142,63 @@ def _batch(
         status=409 if problem else 200,
         problem=problem,
         batch=told,
+        drawn=_drawn(service, row),
         steps=matrix["steps"],
-        items=_named(service, matrix["items"]),
+        items=matrices.told(service, matrix["items"]),
         following=matrix["next"],
         signs=SIGNS,
         results=right.backend(service).count(Spec("images", (runs,))),
         reviews=reviews(work.local(service, right), key) if mine else (),
+        whys=matrices.whys(service, key) if failed else (),
+        failed=failed,
+        is_narrowed=bool(only),
         may_cancel=mine and going,
         may_retry=mine and ours and not going and failed > 0,
-        done=request.query_params.get("done", ""),
+        done=words.get("done", ""),
     )
+
+
+def _again(service: Service, right: rights.Right, key: str, form: Fields) -> None:
+    """Do once more what failed of the chosen items; raises CatalogError."""
+    row = work.found(service, right, key)
+    if row["engine"].get("by") != BY_SERVICE:
+        raise ConflictError("this batch is done by a notebook: retry it there")
+    items = form.get("item", [])
+    if not items:
+        raise BadQuery("choose an item first")
+    query = select(Run.id).where(
+        Run.batch_id == row["id"], Run.item_key.in_(items), Run.state.in_(STOPPED)
+    )
+    with service.database.reading() as session:
+        keys = session.scalars(query).all()
+    for run in keys:
+        again_run(work.local(service, right), run)
+    with recording(service.database, right.person.name) as book:
+        want_again(book, row["id"])
+
+
+def _drawn(service: Service, row: Mapping[str, Any]) -> Markup | str:
+    """The picture of a batch's flow, with how many runs of each step are how."""
+    graph = row["params"].get("flow")
+    if not isinstance(graph, Mapping):
+        return ""
+    try:
+        flow = Flow.from_json(graph)
+    except CatalogError:
+        return ""
+    query = (
+        select(Run.node_key, Run.state, func.count())
+        .where(Run.batch_id == row["id"])
+        .group_by(Run.node_key, Run.state)
+    )
+    states: dict[str, dict[str, int]] = {}
+    with service.database.reading() as session:
+        for place, state, count in session.execute(query):
+            of = states.setdefault(place.partition("#")[0], {})
+            word = SIGNS.get(state, ("", "", state))[2]
+            of[word] = of.get(word, 0) + count
+    svg = picture(flow, states)
+    return Markup(svg)  # noqa: S704 - drawn by the library, which escapes names
 
 
 def _live(
@@ -157,7 +220,7 @@ def _live(
     words = {
         name: value
         for name, value in request.query_params.items()
-        if name in ("after", "before")
+        if name in ("after", "before", "show")
     }
     live = part(
         service,
@@ -215,12 +278,3 @@ def _ended(states: Mapping[str, int]) -> int:
 def _total(row: Mapping[str, Any], states: Mapping[str, int]) -> int:
     planned = row["counts"].get("total") or row["counts"].get("items") or 0
     return max(int(planned), sum(states.values()))
-
-
-def _named(service: Service, items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Items by the names of their images, where they are images."""
-    keys = [item["item"] for item in items]
-    with service.database.reading() as session:
-        query = select(Image.id, Image.name).where(Image.id.in_(keys))
-        names = {row.id: row.name for row in session.execute(query)}
-    return [item | {"name": names.get(item["item"], "")} for item in items]

@@ -113,5 +113,5 @@ document.addEventListener("change", (event) => {
 
 /** While somebody is asked whether it is meant, the page does not change under them. */
 document.addEventListener("htmx:beforeRequest", (event) => {
-  if (document.querySelector("#live details[open], #live input:focus")) event.preventDefault();
+  if (document.querySelector("#live details[open], #live input:focus, #live input:checked")) event.preventDefault();
 });
