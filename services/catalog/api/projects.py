@@ -8,10 +8,11 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Path, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
 from theatrum.catalog.errors import NotAllowed, NotFound
 from theatrum.catalog.query.spec import Q, Spec
 from theatrum.catalog.record import recording
-from theatrum.catalog.tables import Project, ProjectGroup
+from theatrum.catalog.tables import Base, Project, ProjectGroup
 
 from services.catalog.api.here import Here
 from services.catalog.api.rights import (
@@ -103,8 +104,7 @@ def delete_project(service: Here, right: Administering, key: int) -> None:
             f"{left} images are in this project: delete these first, or keep it"
         )
     with service.database.writing() as session:
-        # Its feed goes with it: nobody is left who may follow that.
-        session.execute(delete(Project).where(Project.id == key))
+        forget(session, key)
     log.info("%s deleted the project %d", right.person.name, key)
 
 
@@ -164,6 +164,14 @@ def unshare(
                     "a project needs a maintainer: make somebody else one first"
                 )
         book.session.delete(known)
+
+
+def forget(session: Session, key: int) -> None:
+    """Delete a project's rows, what points at others first, and its feed with them."""
+    for table in reversed(Base.metadata.sorted_tables):
+        if "project_id" in table.c:
+            session.execute(delete(table).where(table.c.project_id == key))
+    session.execute(delete(Project).where(Project.id == key))
 
 
 def _seen(service: Here, right: Right, key: int) -> int:

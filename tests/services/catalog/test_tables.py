@@ -7,6 +7,7 @@ import io
 import httpx
 import pyarrow.parquet as parquet
 import pytest
+from theatrum.catalog.record import recording
 
 from tests.services.catalog.running import Site
 
@@ -83,15 +84,21 @@ def test_a_project_is_deleted_once_no_image_is_in_it(
     address = f"projects/{made['id']}"
     said = {"project": "short-lived", "label": "m1"}
     assert ann.post("subjects", json=said).status_code == 201
+    with recording(site.app.state.service.database, "ann") as book:
+        project = book.project("short-lived")
+        run = book.run(project, node="by hand")
+        image = book.image(project, path="/nowhere/x", name="x", run=run, kind="crop")
+        book.tag(image, "gone")
+        key = image.id
     with site.client("stranger") as stranger:
         assert stranger.delete(address).status_code == 404
+    assert ann.delete(address).status_code == 409
+    assert ann.delete(f"images/{key}").status_code == 204
     assert ann.put(f"{address}/roles/lab", json={"role": "editor"}).status_code == 204
     assert bob.delete(address).status_code == 403
     assert ann.delete(address).status_code == 204
     assert ann.get(address).status_code == 404
     assert ann.get("subjects", params={"label": "m1"}).json()["items"] == []
-    (full,) = ann.get("projects", params={"name": "mri"}).json()["items"]
-    assert ann.delete(f"projects/{full['id']}").status_code == 409
 
 
 def test_an_acquisition_can_be_written_down_by_hand(bob: httpx.Client) -> None:
