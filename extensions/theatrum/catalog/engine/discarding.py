@@ -13,7 +13,7 @@ from collections.abc import Set
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import and_, exists, or_, select
+from sqlalchemy import ColumnElement, and_, exists, or_, select
 
 from theatrum.catalog.record import Book
 from theatrum.catalog.tables import Annotation, Image, Roi, Run, RunInput, RunOutput
@@ -125,7 +125,7 @@ def _found(
     return [(place, image) for place, image in book.session.execute(query)]
 
 
-def _of_run() -> object:
+def _of_run() -> ColumnElement[bool]:
     return and_(RunOutput.object_kind == "image", RunOutput.object_id == Image.id)
 
 

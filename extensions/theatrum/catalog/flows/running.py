@@ -21,6 +21,7 @@ from theatrum.catalog.engine.batch import (
     sources_of,
 )
 from theatrum.catalog.engine.errors import BadBatch
+from theatrum.catalog.engine.line import want_again
 from theatrum.catalog.flows.expansion import FlowPlan
 from theatrum.catalog.flows.graph import BadFlow, Flow
 from theatrum.catalog.flows.validation import nodes_of, problems
@@ -227,6 +228,7 @@ def answer(
         word = "approved" if approve else "refused"
         text = f"{word} by {backend.user}{f': {comment}' if comment else ''}"
         book.run_event(row, "state", text)
+        want_again(book, row.batch_id)
 
 
 # Keeping

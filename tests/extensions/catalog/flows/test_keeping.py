@@ -91,8 +91,8 @@ def test_steps_that_are_named_are_kept_as_well(tmp_path: Path) -> None:
     assert made(batch) == ["clip-percentile", "gauss", "project"]
     assert Flow.from_json(chain(("gauss",)).to_json()) == chain(("gauss",))
     assert "keep" not in chain("all").to_json()
-    with pytest.raises(BadFlow, match=r"`keep` names 'gaus'.*gauss"):
-        chain(("gaus",))
+    with pytest.raises(BadFlow, match=r"`keep` names 'gausss'.*gauss"):
+        chain(("gausss",))
     with pytest.raises(BadFlow, match="`keep` is all, outputs"):
         Flow.from_json(chain("all").to_json() | {"keep": "nothing"})
 
