@@ -165,18 +165,20 @@ class Lineage:
 
     # For people
 
-    def _steps(self, key: Key, depth: int, path: frozenset[Key]) -> Iterator[_Step]:
+    def way(self) -> list[Step]:
+        """The way back as a tree's lines: each thing, and the run that made it."""
+        return [*self._steps(self.root, 0, frozenset())]
+
+    def _steps(self, key: Key, depth: int, path: frozenset[Key]) -> Iterator[Step]:
         name = self.things[key]["name"]
-        yield _Step(depth, f"{key[0]} {name}", thing=True)
+        yield Step(depth, f"{key[0].replace('_', ' ')} {name}", key)
         if key in path:
             return
         path = path | {key}
         for run in self.runs:
             if any(what == key for _, what in run.made):
                 said = ", ".join(f"{n}={v}" for n, v in run.params.items())
-                yield _Step(
-                    depth + 1, f"{run.node}({said}) for {run.requested_by}", thing=False
-                )
+                yield Step(depth + 1, f"{run.node}({said}) for {run.requested_by}", run)
                 for _, what in run.used:
                     yield from self._steps(what, depth + 2, path)
         originals = [original for what, original in self.sources if what == key]
@@ -184,20 +186,20 @@ class Lineage:
             yield from self._steps(original, depth + 1, path)
         if len(originals) > _MOST:
             rest = len(originals) - _MOST
-            yield _Step(depth + 1, f"... and {rest} more files", thing=True)
+            yield Step(depth + 1, f"... and {rest} more files", None)
 
     def tree(self) -> str:
         """The lineage as lines, each a step further back."""
-        steps = self._steps(self.root, 0, frozenset())
         return "\n".join(
-            f"{'  ' * one.depth}{'' if one.thing else 'by '}{one.text}" for one in steps
+            f"{'  ' * one.depth}{'by ' if isinstance(one.of, Made) else ''}{one.text}"
+            for one in self.way()
         )
 
     def __repr__(self) -> str:
         return self.tree()
 
     def _repr_html_(self) -> str:
-        return _picture([*self._steps(self.root, 0, frozenset())])
+        return _picture(self.way())
 
 
 _MOST = 5
@@ -205,10 +207,13 @@ _MOST = 5
 
 
 @dataclass(frozen=True)
-class _Step:
+class Step:
+    """A line of the way back."""
+
     depth: int
     text: str
-    thing: bool
+    of: Key | Made | None
+    """The thing, or the run; None for what is too much to tell."""
 
 
 def lineage_from_json(said: Mapping[str, Any]) -> Lineage:
@@ -423,7 +428,7 @@ def _activity_json(run: Made) -> dict[str, Any]:
     return said
 
 
-def _picture(steps: list[_Step]) -> str:
+def _picture(steps: list[Step]) -> str:
     """The steps as an SVG, read downwards: a box for each thing, a round one a run."""
     row, inset, width = 34, 26, 760
     parts = []
@@ -439,7 +444,7 @@ def _picture(steps: list[_Step]) -> str:
             )
         places[step.depth] = y
         text = html.escape(step.text if len(step.text) < 90 else step.text[:88] + "…")
-        corner, fill = (4, "#eef4fb") if step.thing else (13, "#ffffff")
+        corner, fill = (13, "#ffffff") if isinstance(step.of, Made) else (4, "#eef4fb")
         box = (
             f'<rect x="{x}" y="{y}" width="{width - x - 10}" height="26" '
             f'rx="{corner}" fill="{fill}" stroke="#446"/>'

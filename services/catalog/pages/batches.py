@@ -265,10 +265,16 @@ def told_batches(
             ],
             "total": _total(row, states[row["id"]]),
             "ended": _ended(states[row["id"]]),
-            "sign": SIGNS.get(row["state"], ("·", "calm", row["state"])),
+            "sign": _sign(row["state"], states[row["id"]]),
         }
         for row in rows
     ]
+
+
+def _sign(state: str, states: Mapping[str, int]) -> tuple[str, str, str]:
+    if state == "succeeded" and states.get("failed"):
+        return "!", "wait", "ended with failures"
+    return SIGNS.get(state, ("·", "calm", state))
 
 
 def _ended(states: Mapping[str, int]) -> int:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from markupsafe import Markup
 from theatrum.catalog.backend import RowData
 from theatrum.catalog.errors import CatalogError
-from theatrum.catalog.lineage import trace
+from theatrum.catalog.lineage import Made, Step, trace
 from theatrum.catalog.query.spec import Q, Spec
 
 from hub.signin import Visitor
@@ -22,8 +20,6 @@ from services.catalog.pages.rendering import length, octets, page
 router = APIRouter(include_in_schema=False)
 
 PLANES = (("ax", "Axial"), ("cor", "Coronal"), ("sag", "Sagittal"))
-# No page may style inline (hub/pages.py); the pages' own style sheet does it.
-_STYLE = re.compile(r' style="[^"]*"')
 _AXIS = {"ax": "S", "cor": "A", "sag": "R"}
 _OPPOSITE = {"R": "R", "L": "R", "A": "A", "P": "A", "S": "S", "I": "S"}
 
@@ -68,12 +64,40 @@ def image_page(
         measurements=backend.rows(
             Spec("measurements", (Q(image_id=image_id),), order=("name",), limit=100)
         ),
-        lineage=Markup(  # noqa: S704 - drawn by the library, which escapes names
-            _STYLE.sub("", trace(backend, "image", image_id)._repr_html_())
-        ),
+        way=[_line(step) for step in trace(backend, "image", image_id).way()],
+        lineage=f"{service.api}/images/{image_id}/lineage",
         cell=f'from theatrum import catalog\n\nimage = catalog.images["{image_id}"]\n'
         "image.array",
     )
+
+
+DEEPEST = 12
+"""Steps that are set further in each; what lies further back stands below them."""
+
+
+def _line(step: Step) -> dict[str, Any]:
+    """A line of the way back: what it is, where it leads, who asked for it when."""
+    said: dict[str, Any] = {"depth": min(step.depth, DEEPEST), "text": step.text}
+    match step.of:
+        case Made() as run:
+            params = ", ".join(f"{name}={value}" for name, value in run.params.items())
+            when = (run.ended_at or run.started_at or "").replace("T", " ")[:16]
+            return said | {
+                "kind": "run",
+                "text": f"{run.node}({params})",
+                "more": [
+                    f"version {run.version}" if run.version else "",
+                    f"for {run.requested_by}",
+                    f"{when} UTC" if when else "",
+                ],
+                "image": "",
+            }
+        case (kind, key):
+            name = step.text.partition(f"{kind.replace('_', ' ')} ")[2] or step.text
+            image = key if kind == "image" else ""
+            word = kind.replace("_", " ")
+            return said | {"kind": word, "text": name, "more": [], "image": image}
+    return said | {"kind": "", "more": [], "image": ""}
 
 
 def _depth(row: RowData, plane: str) -> int:

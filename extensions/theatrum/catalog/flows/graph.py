@@ -260,8 +260,9 @@ class Flow:
     def _repr_html_(self) -> str:
         from theatrum.catalog.flows.picture import picture
 
-        # A long flow is scrolled: made smaller, nobody could read it.
-        return f'<div style="overflow-x:auto">{picture(self)}</div>'
+        # A long flow is scrolled: JupyterLab would make it too small to read.
+        drawn = picture(self).replace("<svg ", '<svg style="max-width:none" ', 1)
+        return f'<div style="overflow-x:auto">{drawn}</div>'
 
 
 def _holders(value: Any) -> Iterator[str]:
