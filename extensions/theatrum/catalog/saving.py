@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from theatrum.catalog.backend import RowData
+from theatrum.catalog.display import columns_of
 from theatrum.catalog.errors import BadRecord, CatalogError, NotFound, NotOpened
 from theatrum.catalog.facts import facts_of_array, in_millimetres
 from theatrum.catalog.query.spec import Q, Spec
-from theatrum.catalog.record import DERIVED, recording
-from theatrum.catalog.tables import Image, new_id
+from theatrum.catalog.record import DERIVED, Book, recording
+from theatrum.catalog.tables import Image, Project, new_id
 from theatrum.catalog.writing import project_for
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def keep(
     project_name = kept.get("project") or _project_of(backend, inputs)
     with recording(backend.database, backend.user) as book:
         # Refused before anything is written.
-        project_for(backend, book, project_name)
+        _project(backend, book, project_name)
     key = new_id()
     array = in_millimetres(array)
     path = backend.files / "derived" / f"{key}.ome.zarr"
@@ -105,7 +106,7 @@ def keep(
         with recording(
             backend.database, backend.user, on_behalf_of=backend.on_behalf_of
         ) as book:
-            project = project_for(backend, book, project_name)
+            project = _project(backend, book, project_name)
             run = book.run(
                 project,
                 node=kept.get("node") or "notebook",
@@ -121,7 +122,6 @@ def keep(
                 | _inherited(inputs, project.id)
                 | dict(kept.get("fields") or {})
             )
-            channels = array.attrs.get("channels")
             image = book.image(
                 project,
                 path=str(path),
@@ -134,7 +134,7 @@ def keep(
                 size_bytes=written.bytes,
                 n_levels=written.levels,
                 chunks=list(written.chunk),
-                channels=_channels(array, channels),
+                channels=columns_of(written.channels),
                 **fields,
             )
             return {
@@ -159,6 +159,13 @@ def _inputs(backend: LocalBackend, ids: Any) -> list[RowData]:
     return [found[one] for one in wanted]
 
 
+def _project(backend: LocalBackend, book: Book, name: str) -> Project:
+    """The project that an array goes to; who may write to all makes it by naming it."""
+    if backend.projects is None and backend.writable is None:
+        return book.project(name)
+    return project_for(backend, book, name)
+
+
 def _project_of(backend: LocalBackend, inputs: list[RowData]) -> str:
     if not inputs:
         raise BadRecord("say which project it belongs to, as project=")
@@ -180,13 +187,3 @@ def _inherited(inputs: list[RowData], project_id: int) -> dict[str, Any]:
         for column in columns
         if inputs and inputs[0][column] and len({one[column] for one in inputs}) == 1
     }
-
-
-def _channels(array: xarray.DataArray, names: Any) -> list[dict[str, Any]] | None:
-    if "c" not in array.dims:
-        return None
-    if "c" in array.coords:
-        names = array.coords["c"].values
-    if names is None or len(names) != array.sizes["c"]:
-        names = range(array.sizes["c"])
-    return [{"name": str(name)} for name in names]

@@ -209,7 +209,10 @@ def project_for(backend: LocalBackend, book: Book, wanted: str | int) -> Project
     spec = Spec("projects", (Q(**by),))
     found = backend.rows(spec)
     if not found:
-        raise NotFound(f"there is no project {wanted} that you may see")
+        raise NotFound(
+            f"there is no project {wanted} that you may see: name another, or make it "
+            "first (POST /projects) if you may"
+        )
     name = found[0]["name"]
     if backend.writable is not None and name not in backend.writable:
         raise NotAllowed(

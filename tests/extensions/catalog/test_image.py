@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -198,6 +199,26 @@ def test_a_part_lies_in_the_patient_where_it_was_taken_from(
     assert np.allclose(affine[:3, :3], AFFINE[:3, :3] * step)
 
 
+def test_what_is_padded_lies_where_its_inside_lay(
+    catalog: Catalog, scan: CatalogImage
+) -> None:
+    padded = scan.derive("pad", lambda array: array.pad(z=(2, 3), x=1)).save("padded")
+    expected = AFFINE.copy()
+    expected[:, 3] = AFFINE @ [-1, 0, -2, 1]
+    np.testing.assert_allclose(padded.affine, expected)
+    np.testing.assert_allclose(padded.array.attrs["affine"], expected)
+    assert (padded.px_x, padded.px_z, padded.n_z) == (1, 3, 9)
+    assert np.isfinite(padded.array.to_numpy()[2:-3, :, 1:-1]).all()
+    # Of one plane its neighbours lie where the affine says.
+    flat = scan.derive("flat", lambda array: array.isel(z=slice(1, 2)).pad(z=1))
+    np.testing.assert_allclose(flat.array.attrs["affine"], AFFINE)
+    assert flat.array.coords["z"].values.tolist() == [0, 3, 6]
+    # Said without derive it lies there too.
+    by_hand = scan.save(scan.array.pad(z=1), "by-hand")
+    assert by_hand.affine[2][3] == pytest.approx(2)
+    assert {one.name for one in catalog.images} >= {"padded", "by-hand"}
+
+
 def test_every_derived_row_has_one_run_and_reaches_the_originals(
     catalog: Catalog, database: Database, scan: CatalogImage
 ) -> None:
@@ -363,8 +384,21 @@ def test_an_array_from_nowhere_can_be_kept(catalog: Catalog) -> None:
     array = xr.DataArray(np.ones((4, 5), np.uint8), dims=("y", "x"))
     saved = catalog.save(array, "phantom", project="mice", node="simulation")
     assert saved.run.node.name == "simulation"
-    with pytest.raises(NotFound):
-        catalog.save(array, "phantom", project="other")
+
+
+def test_a_project_is_made_by_who_may_write_to_all_and_by_nobody_else(
+    catalog: Catalog,
+) -> None:
+    array = xr.DataArray(np.ones((4, 5), np.uint8), dims=("y", "x"))
+    saved = catalog.save(array, "phantom", project="fresh")
+    assert catalog.projects.get(name="fresh").id == saved.project_id
+    with pytest.raises(BadRecord, match="cannot name a project"):
+        catalog.save(array, "phantom", project="No Name")
+    backend = catalog.backend
+    assert isinstance(backend, LocalBackend)
+    narrow = Catalog(replace(backend, projects=frozenset({"mice"})))
+    with pytest.raises(NotFound, match="name another, or make it first"):
+        narrow.save(array, "phantom", project="newer")
 
 
 @pytest.mark.parametrize(
