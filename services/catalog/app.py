@@ -40,7 +40,7 @@ from services.catalog.api import (
 from services.catalog.api.here import Service
 from services.catalog.errors import STATUS, TooManyRequestsError
 from services.catalog.export_jobs import Exports
-from services.catalog.pages import batches, flows, front, image, rules, run
+from services.catalog.pages import batches, flows, front, image, reference, rules, run
 from services.catalog.pages import inbox as inbox_pages
 from tile_server.tokens import decode_key
 
@@ -119,6 +119,7 @@ def make_app(settings: Settings, tile_key: str) -> FastAPI:
         batches.router,
         flows.router,
         run.router,
+        reference.router,
     ):
         app.include_router(router, prefix=service.prefix.rstrip("/"))
     return app

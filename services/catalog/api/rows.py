@@ -165,7 +165,7 @@ def _add_writing(router: APIRouter, resource: str) -> None:
             f"/{resource}",
             make_row,
             methods=["POST"],
-            summary=f"Make a {title}",
+            summary=f"Make {_one(title)}",
             operation_id=f"make_{resource}",
             tags=[resource],
             status_code=201,
@@ -176,7 +176,7 @@ def _add_writing(router: APIRouter, resource: str) -> None:
         f"/{resource}/{{key}}",
         change_row,
         methods=["PATCH"],
-        summary=f"Change a {title}",
+        summary=f"Change {_one(title)}",
         operation_id=f"change_{resource}",
         tags=[resource],
         response_model=None,
@@ -186,7 +186,7 @@ def _add_writing(router: APIRouter, resource: str) -> None:
         f"/{resource}/{{key}}",
         delete_row,
         methods=["DELETE"],
-        summary=f"Delete a {title}",
+        summary=f"Delete {_one(title)}",
         operation_id=f"delete_{resource}",
         tags=[resource],
         status_code=204,
@@ -203,6 +203,10 @@ def row_of(backend: OverTheWire, resource: str, key: str) -> RowData:
 
 
 # Any here: JSON
+def _one(title: str) -> str:
+    return f"an {title}" if title[0] in "aeiou" else f"a {title}"
+
+
 def _said(body: BaseModel) -> dict[str, Any]:
     """What a request says; what it leaves out stays as it is."""
     return body.model_dump(exclude_unset=True)
