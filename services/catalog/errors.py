@@ -5,7 +5,7 @@ from __future__ import annotations
 from theatrum.catalog import errors
 from theatrum.catalog.engine.errors import BadBatch
 from theatrum.catalog.errors import CatalogError
-from theatrum.catalog.flows.external import LeaseLost
+from theatrum.catalog.flows.errors import LeaseLost
 from theatrum.node import NodeError
 
 from hub.signin import HubUnreachableError, NotSignedInError

@@ -53,7 +53,6 @@ BY_STATUS: dict[int, type[CatalogError]] = {
     401: NotAllowed,
     403: NotAllowed,
     404: NotFound,
-    409: BadRecord,
     410: Gone,
     415: NotOpened,
     422: BadRecord,
@@ -217,8 +216,17 @@ class RemoteBackend:
     def _json(self, method: str, route: str, **more: Any) -> Any:
         return self._ask(method, route, **more).json()
 
-    def _ask(self, method: str, route: str, **more: Any) -> httpx.Response:
+    def _ask(
+        self,
+        method: str,
+        route: str,
+        *,
+        conflict: type[CatalogError] = BadRecord,
+        **more: Any,
+    ) -> httpx.Response:
         """Ask, and raise a refusal in the service's own words.
+
+        `conflict`: what 409 means here.
 
         Never through a proxy of the environment, which could not reach the hub.
         """
@@ -238,7 +246,9 @@ class RemoteBackend:
             ) from None
         if answer.is_success:
             return answer
-        raise _refusal(answer)
+        if answer.status_code == httpx.codes.CONFLICT:
+            raise _refusal(answer, conflict)
+        raise _refusal(answer, BY_STATUS.get(answer.status_code, CatalogError))
 
 
 def _pause_s(answer: httpx.Response) -> float:
@@ -252,13 +262,12 @@ def _pause_s(answer: httpx.Response) -> float:
     return max(pause_s, 0.05)
 
 
-def _refusal(answer: httpx.Response) -> CatalogError:
+def _refusal(answer: httpx.Response, error: type[CatalogError]) -> CatalogError:
     try:
         problem = answer.json()
         detail = str(problem.get("detail") or problem.get("title") or "")
     except (ValueError, AttributeError):
         detail = ""
-    error = BY_STATUS.get(answer.status_code, CatalogError)
     return error(detail or f"The catalogue answered {answer.status_code}.")
 
 

@@ -192,5 +192,6 @@ def test_no_answer_is_a_500_and_none_is_undocumented(asked: Site) -> None:
 
 @pytest.mark.fuzz
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 def test_no_answer_of_many_is_a_500_or_undocumented(asked: Site) -> None:
     assert not _ask(asked, 100, 1)

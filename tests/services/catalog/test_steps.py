@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,11 @@ import httpx
 import numpy as np
 import pytest
 import xarray as xr
-from theatrum.catalog import connect
+from theatrum.catalog import connect, remote_work
+from theatrum.catalog.errors import BadRecord, CatalogError
 from theatrum.catalog.flows import Builder
+from theatrum.catalog.flows.errors import LeaseLost
+from theatrum.catalog.flows.external import serve
 from theatrum.catalog.record import recording
 from theatrum.catalog.tables import Run
 from theatrum.catalog.zarr_store import write_image
@@ -215,3 +219,67 @@ def test_what_happens_during_a_run_is_told_as_it_happens(
     assert [json.loads(line[6:]) for line in lines] == told[len(listed) :]
     assert wes.post(f"runs/{other['id']}/retry").status_code == 409
     assert wes.post(f"batches/{batch}/cancel").status_code == 202
+
+
+def test_a_notebook_far_away_serves_steps_and_orders_batches(
+    site: Site, wes: httpx.Client, working: None
+) -> None:
+    far = connect(site.url, token="wes")
+    good = far.images.filter(project="work", kind="original", name__lt="scan-2")
+    flow = Builder("measured-afar")
+    image = flow.input()
+    flow.add(
+        project,
+        image=flow.external(
+            "measure-afar", gives={"result": "array", "top": "number"}, image=image
+        ).result,
+    )
+    batch = good.apply(flow.build(), project="work").wait(60)
+    assert batch.state == "waiting"
+    assert batch.counts == {"waiting": 2}
+
+    def measure(work: Any) -> dict[str, Any]:
+        if work.inputs["image"].name == "scan-1":
+            raise ValueError("not this one")
+        array = work.inputs["image"]
+        return {"result": array + 1, "top": float(array.max())}
+
+    assert serve(far.backend, "measure-afar", measure) == 1
+    until(lambda: {"state": batch.state}, "succeeded")
+    assert [one["message"] for one in batch.failures] == ["ValueError: not this one"]
+    source = far.images["work/scan-0"].array
+    steps = batch.results.filter(run__node_key="measure-afar")
+    assert np.array_equal(steps.one().array, source + 1)
+    # A lease that went to another one is told as what it is.
+    far.images.filter(name="scan-0", project="work").apply(
+        flow.build(), project="work", refresh=True
+    ).wait(60)
+    work = remote_work.lease(far.backend, "measure-afar", "here", 30.0)
+    assert work is not None
+    lost = replace(work, worker="elsewhere")
+    for act in (lost.renew, lambda: lost.finish(top=1.0)):
+        with pytest.raises(LeaseLost):
+            act()
+    with pytest.raises(BadRecord):
+        work.finish(top=[1, 2], result=source)
+    work.fail(ValueError("enough"))
+
+
+def test_a_batch_is_ordered_far_away_like_one_here(site: Site, working: None) -> None:
+    far = connect(site.url, token="wes")
+    all_four = far.images.filter(project="work", kind="original")
+    batch = all_four.map(project, how="min", name="Lowest").wait(60)
+    assert batch.counts == {"failed": 1, "succeeded": 3}
+    assert batch.results.count() == 3
+    assert batch.runs.first().params["how"] == "min"
+    batch.retry().wait(60)
+    assert batch.runs.filter(state="failed").one().attempt == 2
+    for wrong, what in (
+        ({"hwo": "min"}, "did you mean how"),
+        ({"engine": "local"}, "the service's own"),
+        ({"how": object()}, "JSON"),
+    ):
+        with pytest.raises(CatalogError, match=what):
+            all_four.map(project, **wrong)
+    with pytest.raises(CatalogError, match="nodes that ship"):
+        all_four.map(lambda image: image)

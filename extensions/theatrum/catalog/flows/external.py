@@ -7,6 +7,7 @@
 
     serve(catalog.backend, "draw-axon", draw)
 
+It serves a catalogue of its own machine as well as one behind a service (over HTTP).
 A step that waits is taken by one server at a time. The lease runs out unless its holder
 renews it, so that the work of a notebook that was closed goes to another one. Results
 come back through the same book as any other run's.
@@ -28,6 +29,7 @@ from theatrum.catalog.engine.harvest import harvest
 from theatrum.catalog.engine.ledger import Ledger, Wanted
 from theatrum.catalog.engine.work import Done, Ref, environment_hash, failure_of, opened
 from theatrum.catalog.errors import CatalogError
+from theatrum.catalog.flows.errors import LeaseLost
 from theatrum.catalog.flows.standing import external
 from theatrum.catalog.record import Book, recording
 from theatrum.catalog.tables import Image, Project, Run, RunInput, now
@@ -35,12 +37,10 @@ from theatrum.node import Array, Measure, Outputs, Port
 
 if TYPE_CHECKING:
     from theatrum.catalog.local import LocalBackend
+    from theatrum.catalog.remote import RemoteBackend
+    from theatrum.catalog.remote_work import RemoteLease
 
 LEASE_S = 30.0
-
-
-class LeaseLost(CatalogError):
-    """Somebody else took the work over, or it is not wanted any more."""
 
 
 @dataclass
@@ -177,7 +177,9 @@ def _lease(backend: LocalBackend, book: Book, row: Run, holder: str) -> Lease:
 
 
 @contextlib.contextmanager
-def kept(work: Lease, seconds: float = LEASE_S) -> Iterator[threading.Event]:
+def kept(
+    work: Lease | RemoteLease, seconds: float = LEASE_S
+) -> Iterator[threading.Event]:
     """Renew a lease while its work goes on; the event tells that it was lost."""
     lost, done = threading.Event(), threading.Event()
 
@@ -199,9 +201,9 @@ def kept(work: Lease, seconds: float = LEASE_S) -> Iterator[threading.Event]:
 
 
 def serve(
-    backend: LocalBackend,
+    backend: LocalBackend | RemoteBackend,
     served: str,
-    do: Callable[[Lease], Mapping[str, Any]],
+    do: Callable[[Any], Mapping[str, Any]],
     *,
     holder: str = "",
     seconds: float = LEASE_S,
@@ -211,7 +213,7 @@ def serve(
     """Do the steps that wait under a name, until stopped; returns how many were done.
 
     Without `stop` it returns as soon as none waits. What `do` raises fails that item
-    only.
+    only. Over a service, `do` is given a `RemoteLease`, which is used alike.
     """
     import os
     import socket
@@ -219,7 +221,7 @@ def serve(
     name = holder or f"{socket.gethostname()}:{os.getpid()}:{threading.get_ident()}"
     done = 0
     while stop is None or not stop.is_set():
-        work = lease(backend, served, name, seconds)
+        work = _taken(backend, served, name, seconds)
         if work is None:
             if stop is None:
                 return done
@@ -236,6 +238,16 @@ def serve(
             except Exception as error:  # the boundary to whatever serves a step
                 work.fail(error)
     return done
+
+
+def _taken(
+    backend: LocalBackend | RemoteBackend, served: str, holder: str, seconds: float
+) -> Lease | RemoteLease | None:
+    from theatrum.catalog import remote_work
+
+    if isinstance(backend, remote_work.RemoteBackend):
+        return remote_work.lease(backend, served, holder, seconds)
+    return lease(backend, served, holder, seconds)
 
 
 def _refs(session: Any, row: Run) -> dict[str, Ref]:

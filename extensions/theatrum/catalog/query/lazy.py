@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from theatrum.catalog.engine.batch import Batch
     from theatrum.catalog.flows.graph import Flow
+    from theatrum.catalog.remote_work import RemoteBatch
 
 Handle = TypeVar("Handle")
 Make = Callable[[Backend, RowData], Handle]
@@ -230,7 +231,7 @@ class Query(Generic[Handle]):
     # Working on them
 
     # Any: a node's parameters, and values of its other inputs
-    def map(self, node: Any, **given: Any) -> Batch:
+    def map(self, node: Any, **given: Any) -> Batch | RemoteBatch:
         """Run a node on every image that is found; each result is kept with its run.
 
         `given`: the node's parameters and its other inputs by name; `engine` (an
@@ -238,19 +239,28 @@ class Query(Generic[Handle]):
         the results; `by`, a column, for nodes that take several images; `on_error`
         (continue, stop, threshold), `retries`, `isolate`, `timeout_s`, `refresh`.
         Where the node has a parameter of such a name: `parameters={"name": "x"}`.
+        A catalogue behind a service does it there, with a node that ships.
         """
+        from theatrum.catalog import remote_work
         from theatrum.catalog.engine.batch import map_query
 
+        if isinstance(self._backend, remote_work.RemoteBackend):
+            return remote_work.map_query(self, node, given)
         return map_query(self, node, **given)
 
     # Any: placeholders and inputs of the flow
-    def apply(self, flow: Flow | Mapping[str, Any], **given: Any) -> Batch:
+    def apply(
+        self, flow: Flow | Mapping[str, Any], **given: Any
+    ) -> Batch | RemoteBatch:
         """Run a flow on every image that is found; see `theatrum.catalog.flows`.
 
         `given`: the flow's placeholders, and what `map` takes.
         """
+        from theatrum.catalog import remote_work
         from theatrum.catalog.flows.running import run_flow
 
+        if isinstance(self._backend, remote_work.RemoteBackend):
+            return remote_work.run_flow(self, flow, given)
         return run_flow(self, flow, **given)
 
     def _fetched(self) -> list[RowData]:
