@@ -2,20 +2,15 @@
 
 A cell leads to what its run made, and from there to where it comes from. What failed is
 told in words, put together by its reasons, and done once more: all of it, or some.
-
-A batch that goes on is asked for again by htmx at the page's own address; where nothing
-changed the answer is empty, and nothing on the page is touched.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi.responses import RedirectResponse
 from markupsafe import Markup
 from sqlalchemy import func, select
 from theatrum.catalog.engine.ledger import FINAL
@@ -28,15 +23,14 @@ from theatrum.catalog.query.spec import Q, Spec
 from theatrum.catalog.record import recording
 from theatrum.catalog.tables import Project, Run
 
-from hub.forms import is_script, own_xsrf
 from hub.signin import Person
 from services.catalog.api import rights, work
 from services.catalog.api.here import Here, Service
 from services.catalog.errors import ConflictError
 from services.catalog.going_on import BY_SERVICE, want_again
-from services.catalog.pages import matrices
+from services.catalog.pages import following, matrices
 from services.catalog.pages.acting import Actor, Fields, Form, Looker, one
-from services.catalog.pages.rendering import page, part
+from services.catalog.pages.rendering import page
 
 router = APIRouter(include_in_schema=False)
 SHOWN = 50
@@ -68,7 +62,7 @@ def batches_page(request: Request, service: Here, visitor: Looker) -> Response:
     spec = Spec("batches", (Q(),), order=order, limit=SHOWN + 1, offset=at)
     rows = backend.rows(spec)
     told = told_batches(service, rows[:SHOWN])
-    return _live(
+    return following.live(
         request,
         service,
         visitor,
@@ -133,7 +127,7 @@ def _batch(
     ours = row["engine"].get("by") == BY_SERVICE
     failed = sum(told["states"].get(state, 0) for state in STOPPED)
     going = row["state"] in OPEN
-    return _live(
+    return following.live(
         request,
         service,
         visitor,
@@ -199,42 +193,6 @@ def _drawn(service: Service, row: Mapping[str, Any]) -> Markup | str:
             of[word] = of.get(word, 0) + count
     svg = picture(flow, states)
     return Markup(svg)  # noqa: S704 - drawn by the library, which escapes names
-
-
-def _live(
-    request: Request,
-    service: Service,
-    visitor: Person,
-    name: str,
-    *,
-    going: bool,
-    status: int = 200,
-    **facts: Any,  # Any: what the template shows
-) -> Response:
-    """A page with a part that follows what happens; or only that part."""
-    xsrf = own_xsrf(request)
-    inner = part(service, f"{name}_live.html", xsrf=xsrf, **facts)
-    digest = hashlib.sha256(f"{going}{inner}".encode()).hexdigest()[:16]
-    if is_script(request) and request.query_params.get("seen") == digest:
-        return Response(status_code=204)
-    words = {
-        name: value
-        for name, value in request.query_params.items()
-        if name in ("after", "before", "show")
-    }
-    live = part(
-        service,
-        "live.html",
-        inner=inner,
-        digest=digest,
-        going=going,
-        address=request.url.path + (f"?{urlencode(words)}" if words else ""),
-    )
-    if is_script(request):
-        return HTMLResponse(live)
-    return page(
-        service, visitor, f"{name}.html", status=status, xsrf=xsrf, live=live, **facts
-    )
 
 
 def told_batches(

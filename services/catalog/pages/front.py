@@ -15,10 +15,11 @@ from services.catalog.api import exports, listing, rights
 from services.catalog.api import queries as saved
 from services.catalog.api.here import Here, Service
 from services.catalog.api.wire import OverTheWire
-from services.catalog.pages import browse
+from services.catalog.pages import browse, downloads
 from services.catalog.pages.rendering import STATIC, page
 
 router = APIRouter(include_in_schema=False)
+router.include_router(downloads.router)
 
 
 @router.get("/")

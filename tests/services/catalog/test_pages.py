@@ -141,11 +141,35 @@ def test_a_person_finds_an_image_and_looks_at_it(page: Page, site: Site) -> None
     page.keyboard.press("Enter")
     slider = page.get_by_label("Number")
     slider.focus()
+    picture = page.locator("#plane")
+    assert picture.evaluate(drawn) > 10
+    first = picture.get_attribute("src")
     before = slider.input_value()
     page.keyboard.press("ArrowRight")
     assert int(slider.input_value()) == int(before) + 1
     expect(page).to_have_url(re.compile("index="))
+    expect(picture).not_to_have_attribute("src", first or "")
+    assert picture.evaluate(drawn) > 10
     _look(page, "image")
+
+
+def test_a_download_begins_at_once_or_is_made_where_one_sees_how_far(
+    page: Page, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page.goto(f"{site.url}/?name__in=sub-01_t1w,sub-02_t1w")
+    page.get_by_text("Download", exact=True).press("Enter")
+    with page.expect_download() as begun:
+        page.get_by_role("link", name="Original files").press("Enter")
+    assert begun.value.suggested_filename == "images-originals.zip"
+    monkeypatch.setattr("services.catalog.api.exports.STREAMED_BYTES", 0)
+    page.get_by_role("link", name="Bundle").click()
+    expect(page.get_by_text("This download is large")).to_be_visible()
+    with page.expect_download() as fetched:
+        page.get_by_role("link", name="Fetch").press("Enter", timeout=60_000)
+    assert fetched.value.suggested_filename == "bundle.zip"
+    _look(page, "downloads")
+    page.get_by_role("button", name="Forget").press("Enter")
+    expect(page.get_by_text("Small downloads begin at once")).to_be_visible()
 
 
 def test_a_person_reviews_what_waits(page: Page, site: Site, working: None) -> None:

@@ -88,12 +88,34 @@ document.addEventListener("input", (event) => {
   const plane = form?.querySelector("[data-plane]");
   if (!form || !(picture instanceof HTMLImageElement) || !(plane instanceof HTMLSelectElement)) return;
   const words = new URLSearchParams({ plane: plane.value, index: field.value });
-  picture.src = `${form.dataset.slices}?${words}`;
+  ask(picture, `${form.dataset.slices}?${words}`);
   picture.alt = `${plane.value} plane ${field.value}`;
   const said = form.querySelector("output");
   if (said) said.textContent = `${field.value} of ${field.max}`;
   history.replaceState(null, "", `?${words}`);
 });
+
+/** @type {string | undefined} */
+let wanted;
+
+/**
+ * One picture at a time: of those that are passed over on the way only the last is asked.
+ * @param {HTMLImageElement} picture
+ * @param {string} address
+ */
+async function ask(picture, address) {
+  const waits = wanted !== undefined;
+  wanted = address;
+  if (waits) return;
+  while (wanted !== undefined) {
+    const now = wanted;
+    await new Promise((next) => {
+      for (const end of ["load", "error"]) picture.addEventListener(end, next, { once: true });
+      picture.src = now;
+    });
+    if (wanted === now) wanted = undefined;
+  }
+}
 
 /** Another plane has another number of slices: the page knows how many. */
 document.addEventListener("change", (event) => {
