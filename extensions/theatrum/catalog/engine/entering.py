@@ -296,8 +296,7 @@ def _whole(book: Book, run_id: str) -> bool:
         table = MADE.get(row.object_kind)
         if table is None:
             continue
-        made: Image | Asset | DataTable | None
-        made = book.session.get(table, row.object_id)
+        made: Any = book.session.get(table, row.object_id)  # of one of three tables
         if isinstance(made, Image) and made.state == DISCARDED:
             continue  # not kept: what follows is found by its checksum
         if made is None or made.deleted_at is not None:

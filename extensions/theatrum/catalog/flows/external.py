@@ -27,6 +27,7 @@ from sqlalchemy import select
 
 from theatrum.catalog.engine.harvest import harvest
 from theatrum.catalog.engine.ledger import Ledger, Wanted
+from theatrum.catalog.engine.line import want_again
 from theatrum.catalog.engine.work import Done, Ref, environment_hash, failure_of, opened
 from theatrum.catalog.errors import CatalogError
 from theatrum.catalog.flows.errors import LeaseLost
@@ -113,6 +114,8 @@ class Lease:
             environment_hash(),
         )
         ledger.finish([(wanted, told)])
+        with ledger.recording() as book:
+            want_again(book, self.batch_id)
 
     def _mine(self, row: Run) -> bool:
         return row.state == "waiting" and row.metrics.get("holder") == self.holder
