@@ -72,7 +72,7 @@ def _add_list(router: APIRouter, resource: str) -> None:
             rows = [_expanded(backend, resource, row, expand) for row in rows]
         wanted = format or tables_out.accepted(request.headers.get("Accept", ""))
         if wanted != "json":
-            return tables_out.answer(spec, rows, wanted, following)
+            return tables_out.answer(request, resource, rows, wanted, following)
         return tagged(request, {"items": rows, "next": following})
 
     router.add_api_route(

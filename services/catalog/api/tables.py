@@ -122,8 +122,8 @@ def get_rows(
     wanted = format or tables_out.accepted(request.headers.get("Accept", ""))
     try:
         if wanted != "json":
-            every = parquet.read_table(path).to_pylist()
-            return tables_out.answer(Spec("tables"), every, wanted, None)
+            every = _plain_rows(parquet.read_table(path))
+            return tables_out.answer(request, "table", every, wanted)
         items = _page(parquet.ParquetFile(path), cursor, limit)
     except pyarrow.ArrowException as err:
         raise Gone(f"the file of {row['name']} cannot be read any more") from err
@@ -142,12 +142,16 @@ def _page(file: Any, begin: int, count: int) -> list[dict[str, Any]]:
         if at < begin + count and begin < at + size:
             group = file.read_row_group(number)
             first = max(begin - at, 0)
-            part = group.slice(first, begin + count - at - first).to_pylist()
-            rows += [
-                {name: _plain(value) for name, value in one.items()} for one in part
-            ]
+            rows += _plain_rows(group.slice(first, begin + count - at - first))
         at += size
     return rows
+
+
+def _plain_rows(table: Any) -> list[dict[str, Any]]:
+    return [
+        {name: _plain(value) for name, value in row.items()}
+        for row in table.to_pylist()
+    ]
 
 
 def _plain(value: Any) -> Any:

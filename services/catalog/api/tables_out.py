@@ -7,9 +7,10 @@ import io
 import json
 from collections.abc import Sequence
 
-from fastapi import Response
+from fastapi import Request, Response
 from theatrum.catalog.backend import RowData
-from theatrum.catalog.query.spec import Spec
+
+from services.catalog.api.tagged import tag_of, unchanged
 
 CSV = "text/csv"
 PARQUET = "application/vnd.apache.parquet"
@@ -29,16 +30,24 @@ def accepted(header: str) -> str:
 
 
 def answer(
-    spec: Spec, rows: Sequence[RowData], wanted: str, following: str | None
+    request: Request,
+    name: str,
+    rows: Sequence[RowData],
+    wanted: str,
+    following: str | None = None,
 ) -> Response:
-    """The rows as a file; the next page's cursor is in a header."""
-    body = _csv(rows) if wanted == "csv" else _parquet(rows)
+    """The rows as a file, or 304; the next page's cursor is in a header."""
     headers = {
-        "Content-Disposition": f'attachment; filename="{spec.of}.{wanted}"',
+        "Content-Disposition": f'attachment; filename="{name}.{wanted}"',
         "Vary": "Accept",
+        "ETag": tag_of([wanted, rows, following]),
+        "Cache-Control": "private, no-cache",
     }
     if following:
         headers["X-Next-Cursor"] = following
+    if (known := unchanged(request, headers)) is not None:
+        return known
+    body = _csv(rows) if wanted == "csv" else _parquet(rows)
     return Response(body, 200, headers, CSV if wanted == "csv" else PARQUET)
 
 

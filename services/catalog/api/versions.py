@@ -98,7 +98,7 @@ def get_manifest(
     found = _seen(backend, freezing.manifest(version).to_pylist(), cursor)
     wanted = format or tables_out.accepted(request.headers.get("Accept", ""))
     if wanted != "json":
-        return tables_out.answer(Spec("images"), [*found], wanted, None)
+        return tables_out.answer(request, "manifest", [*found], wanted)
     page = [*islice(found, limit + 1)]
     following = page[limit - 1]["id"] if len(page) > limit else None
     return tagged(request, {"items": page[:limit], "next": following})

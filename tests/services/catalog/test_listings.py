@@ -172,6 +172,11 @@ def test_a_listing_comes_as_csv_and_parquet(ann: httpx.Client) -> None:
     import pyarrow.parquet as pq
 
     assert pq.read_table(io.BytesIO(answer.content)).num_rows == 7
+    known = accept | {"If-None-Match": answer.headers["etag"]}
+    again = ann.get("images", params={"fields": "name"}, headers=known)
+    assert (again.status_code, again.content) == (304, b"")
+    other = ann.get("images", params={"fields": "id"}, headers=known)
+    assert other.status_code == 200
 
 
 def test_a_spreadsheet_takes_no_value_for_a_formula(bob: httpx.Client) -> None:
