@@ -71,6 +71,15 @@ class Deaths:
             self._first = self._first or self._last
         threading.Event().wait()
 
+    def begins(self, edge: str) -> None:
+        """What comes before an edge begins: it is there in any case if that is done.
+
+        Whoever is killed by another hand just then leaves this and no more.
+        """
+        if zlib.crc32(edge.encode()) / 2**32 < self._share:
+            begun_beside(self._notes).mkdir(exist_ok=True)
+            (begun_beside(self._notes) / edge).touch()
+
     def _watch(self) -> None:
         while True:
             time.sleep(0.02)
@@ -111,6 +120,11 @@ def main(home: Path, notes: Path, share: float) -> None:
             return
 
 
+def begun_beside(notes: Path) -> Path:
+    """Where it is noted that an edge will come."""
+    return notes.with_name("begun")
+
+
 def _seldom(deaths: Deaths, job_id: str) -> str | None:
     """The decision about a series as an edge, for one in ten.
 
@@ -133,6 +147,7 @@ def _wound(
         if where is None:
             return done(self, *given, **named)
         deaths.at(f"{where}-before")
+        deaths.begins(f"{where}-after")
         told = done(self, *given, **named)
         deaths.at(f"{where}-after")
         return told
