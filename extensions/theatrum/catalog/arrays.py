@@ -121,6 +121,9 @@ def labelled(scene: Scene, level: int = 0) -> xr.DataArray:
         attrs["orientation"] = scene.orientation
     if scene.channels:
         attrs["channels"] = [one.name for one in scene.channels]
+        colours = {one.name: one.color for one in scene.channels if one.color}
+        if colours and "c" in array.dims:
+            attrs["channel_colors"] = colours
     return array.assign_attrs(attrs)
 
 

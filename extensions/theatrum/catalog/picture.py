@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from theatrum.catalog.display import is_colour, names_of
 from theatrum.catalog.errors import BadArray, near
 
 if TYPE_CHECKING:
@@ -88,8 +89,8 @@ def draw(
     for axis, flip in zip((1, 2), flips, strict=True):
         if flip:
             pixels = np.flip(pixels, axis)
-    if pixels.dtype == np.uint8 and window == "auto" and len(names) == 3:
-        bytes_ = pixels  # colours are as they are
+    if pixels.dtype == np.uint8 and window == "auto" and is_colour(names):
+        bytes_ = pixels  # a colour picture is as it is
     else:
         bytes_ = np.stack(
             [
@@ -122,13 +123,7 @@ def _channels(
         if wanted not in (None, [0], (0,)):
             raise BadArray("the array has no channels to choose from")
         return array.expand_dims("c"), ["0"]
-    coordinate = array.coords.get("c")
-    names = [
-        str(one)
-        for one in (
-            range(array.sizes["c"]) if coordinate is None else coordinate.values
-        )
-    ]
+    names = names_of(array)
     if wanted is None:
         places = list(range(min(len(names), 3)))
     else:

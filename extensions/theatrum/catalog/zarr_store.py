@@ -20,12 +20,13 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from theatrum.catalog.display import channels_of, decided
 from theatrum.catalog.errors import BadArray, NotOpened
 from theatrum.catalog.formats.scene import DIMS, Acquisition, Affine, Channel, Scene
 
@@ -78,6 +79,8 @@ class Written:
         The SHA-256 of the list of all files with theirs: one number for the whole.
     bytes
         Of all files.
+    channels
+        As they are shown, with a colour and a window each; () where none is named.
     """
 
     path: Path
@@ -85,6 +88,7 @@ class Written:
     bytes: int
     levels: int
     chunk: tuple[int, ...]
+    channels: tuple[Channel, ...] = ()
 
 
 def describe(scene: Scene) -> Description:
@@ -133,7 +137,7 @@ def write(
     path.parent.mkdir(parents=True, exist_ok=True)
     staging = path.with_name(f".{path.name}.{secrets.token_hex(6)}.partial")
     try:
-        levels, chunk = _fill(staging, ordered, about, compute)
+        levels, chunk, channels = _fill(staging, ordered, about, compute)
         checksums = _checksums(staging)
         _sync(staging)
         staging.rename(path)
@@ -142,7 +146,7 @@ def write(
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     size = sum(one.stat().st_size for one in path.rglob("*") if one.is_file())
-    return Written(path, tree_digest(checksums), size, levels, chunk)
+    return Written(path, tree_digest(checksums), size, levels, chunk, channels)
 
 
 def write_image(
@@ -154,12 +158,9 @@ def write_image(
     """Write an array with what its own attributes say of it; see `write`.
 
     Those are `affine`, `convention` (RAS unless it says LPS), `modality`, `units` and
-    `is_label`; channels are named by the coordinate `c`.
+    `is_label`; channels are those of `display.channels_of`.
     """
     attrs = array.attrs
-    names = []
-    if "c" in array.coords and array.coords["c"].ndim == 1:
-        names = [Channel(str(one)) for one in array.coords["c"].values]
     affine = attrs.get("affine")
     acquired = None
     if attrs.get("modality"):
@@ -171,7 +172,7 @@ def write_image(
             name=str(attrs.get("name", array.name or "")),
             affine=None if affine is None else np.asarray(affine, float),
             convention="" if affine is None else str(attrs.get("convention") or "RAS"),
-            channels=names,
+            channels=channels_of(array),
             acquisition=acquired,
             value_unit=str(attrs.get("units", "")),
             is_label=bool(attrs.get("is_label")),
@@ -234,8 +235,8 @@ def _fill(
     array: xr.DataArray,
     about: Description,
     compute: Callable[[Any], None] | None,
-) -> tuple[int, tuple[int, ...]]:
-    """Write all levels below `root`; how many, and the chunk of the first."""
+) -> tuple[int, tuple[int, ...], tuple[Channel, ...]]:
+    """Write all levels below `root`; how many, the first's chunk, and the channels."""
     import zarr
 
     dims = tuple(str(one) for one in array.dims)
@@ -257,8 +258,14 @@ def _fill(
         factors.append(
             {dim: factors[-1][dim] * (2 if dim in halved else 1) for dim in dims}
         )
+    channels: tuple[Channel, ...] = ()
+    if len(about.channels) == array.sizes.get("c", 1):
+        channels = tuple(about.channels)
+        if not about.is_label:
+            channels = decided(channels, dims, steps[-1])
+    about = replace(about, channels=channels)
     group.attrs.update(_attributes(dims, spacing, factors, about, array))
-    return len(steps), chunk
+    return len(steps), chunk, channels
 
 
 def _place(level: int) -> str:
@@ -399,16 +406,13 @@ def _attributes(
             }
         ],
     }
-    count = array.sizes.get("c", 1)
-    if len(about.channels) == count:
+    if about.channels and not about.is_label:
         ome["omero"] = {"channels": [_omero(one, array) for one in about.channels]}
     ours: dict[str, Any] = {
         "convention": about.convention,
         "value_unit": about.value_unit,
         "facts": dict(about.facts or {}),
-        "channels": [asdict(one) for one in about.channels]
-        if len(about.channels) == count
-        else [],
+        "channels": [asdict(one) for one in about.channels],
     }
     if about.affine is not None:
         ours["affine"] = np.asarray(about.affine, float).tolist()
@@ -418,14 +422,15 @@ def _attributes(
 
 
 def _omero(channel: Channel, array: xr.DataArray) -> dict[str, Any]:
-    low, high = 0.0, 1.0
+    """A channel as OMERO tells of it; `min` and `max` bound what a slider reaches."""
+    start, end = channel.window or (0.0, 1.0)
+    low, high = min(start, end), max(start, end)
     if array.dtype.kind in "iu":
         bounds = np.iinfo(array.dtype)
         low, high = float(bounds.min), float(bounds.max)
-    start, end = channel.window or (low, high)
     return {
         "label": channel.name,
-        "color": (channel.color or "#ffffff").removeprefix("#").upper(),
+        "color": channel.color.removeprefix("#").upper(),
         "active": True,
         "window": {"min": low, "max": high, "start": start, "end": end},
     }

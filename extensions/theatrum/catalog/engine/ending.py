@@ -242,7 +242,7 @@ def _keep_array(
         kind="label" if told["is_label"] else kind,
         checksum=one.checksum,
         size_bytes=one.size,
-        channels=[{"name": name} for name in told["channels"]] or None,
+        channels=told["channels"] or None,
         **columns,
     )
     book.output(row, one.port, made, position=one.position)

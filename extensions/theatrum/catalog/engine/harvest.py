@@ -124,15 +124,14 @@ def _array(
     path: Path,
     compute: Callable[[Any], None] | None,
 ) -> Kept:
+    from theatrum.catalog.display import columns_of
     from theatrum.catalog.facts import facts_of_array
     from theatrum.catalog.zarr_store import write_image
 
     written = write_image(path, array, compute=compute)
     facts = facts_of_array(array)
     label = bool(array.attrs.get("is_label"))
-    channels = [str(one) for one in array.attrs.get("channels", ())]
-    if len(channels) != array.sizes.get("c", 1) or "c" not in array.dims:
-        channels = []
+    channels = columns_of(written.channels)
     told = {
         name: value
         for name, value in array.attrs.items()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from theatrum.catalog.display import columns_of
 from theatrum.catalog.formats.errors import Damaged
 from theatrum.catalog.formats.lazy import chunked
 from theatrum.catalog.formats.scene import Scene
@@ -72,27 +73,13 @@ def described(scene: Scene, folder: Path) -> dict[str, Any]:
             **statistics,
         },
         "attrs": {**scene.facts, "warnings": warnings},
-        "channels": [_channel(one) for one in scene.channels]
+        "channels": columns_of(scene.channels)
         if len(scene.channels) == sizes["c"]
         else [],
         "acquisition": asdict(scene.acquisition),
         "bytes": int(array.size) * array.dtype.itemsize,
         "warnings": warnings,
         "planes": _write_planes(scene, folder),
-    }
-
-
-def _channel(one: Any) -> dict[str, Any]:
-    low, high = one.window or (None, None)
-    return {
-        "name": one.name,
-        "color": one.color or None,
-        "fluor": one.fluor or None,
-        "excitation_nm": one.excitation_nm,
-        "emission_nm": one.emission_nm,
-        "exposure_ms": one.exposure_ms,
-        "window_lo": low,
-        "window_hi": high,
     }
 
 
