@@ -140,11 +140,11 @@ def add(draft: Draft, what: str) -> int:
     else:
         raise BadQuery("choose what is to be added")
     draft.steps.append(step)
-    for port, wanted in ports.items():
+    for into, wanted in ports.items():
         # The last thing that fits is what people mean mostly.
         fitting = [one for one, given in before if _fits(given, wanted)]
         if fitting:
-            draft.graph["edges"].append([fitting[-1], f"{step['key']}.{port}"])
+            draft.graph["edges"].append([fitting[-1], f"{step['key']}.{into}"])
     return len(draft.steps) - 1
 
 
@@ -211,8 +211,8 @@ def sources(draft: Draft) -> Iterator[tuple[str, str]]:
             for name, port in node.outputs.items():
                 yield f"{step['key']}.{name}", port.kind
         elif step.get("kind") == _REVIEW:
-            for port, _ in _into(draft, step["key"]):
-                yield f"{step['key']}.{port}", ""
+            for into, _ in _into(draft, step["key"]):
+                yield f"{step['key']}.{into}", ""
         else:
             for name, given in step.get("gives", {}).items():
                 yield f"{step['key']}.{name}", str(given)
@@ -399,8 +399,8 @@ def _ports(
     every: Sequence[tuple[str, str]],
 ) -> Iterator[Port]:
     joined: dict[str, list[str]] = {}
-    for port, source in _into(draft, step["key"]):
-        joined.setdefault(port, []).append(source)
+    for into, source in _into(draft, step["key"]):
+        joined.setdefault(into, []).append(source)
     others = [pair for pair in every if _step(pair[0]) != step["key"]]
 
     def choices(kind: str) -> list[Choice]:

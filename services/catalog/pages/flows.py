@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
@@ -52,7 +53,7 @@ def flows_page(service: Here, visitor: Looker) -> Response:
         "flows.html",
         flows=[row | _seen(row) for row in newest.values()],
         projects=_projects(backend),
-        recipes=sorted(RECIPES),
+        recipes=sorted(_recipes()),
         may_edit=bool(_writable(service, visitor)),
     )
 
@@ -189,14 +190,25 @@ def _begun(service: Service, visitor: Person, begun: str) -> Graph:
     kind, _, key = begun.partition(":")
     if not begun:
         return editing.empty("")
-    if kind == "recipe" and key in RECIPES:
-        return RECIPES[key]().to_json()
+    if kind == "recipe" and key in _recipes():
+        return _recipes()[key]().to_json()
     backend = rights.Right(visitor, rights.READ).backend(service)
     rows = backend.rows(Spec("flows", (Q(id=begun),)))
     if not rows:
         raise BadQuery("There is no flow to begin with, or you may not see it.")
     graph: Graph = editing.empty("") | rows[0]["graph"]
     return graph
+
+
+def _recipes() -> dict[str, Callable[[], Flow]]:
+    """The recipes that say all of a flow by themselves."""
+    found: dict[str, Callable[[], Flow]] = {}
+    for name, recipe in RECIPES.items():
+        made = cast(Callable[[], Flow], recipe)
+        parameters = inspect.signature(made).parameters.values()
+        if all(one.default is not one.empty for one in parameters):
+            found[name] = made
+    return found
 
 
 def _kept(service: Service, visitor: Person, graph: Graph, project: str) -> str:

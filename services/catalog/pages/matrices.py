@@ -30,11 +30,11 @@ LOOKED: Final = 5000
 SHOWN: Final = 5
 """Reasons that are shown, the most frequent first."""
 _GROUPS: Final = {
-    "subject": (Subject, Subject.label),
-    "visit": (Visit, Visit.label),
-    "sample": (Sample, Sample.name),
-    "experiment": (Experiment, Experiment.name),
-    "acquisition": (Acquisition, Acquisition.description),
+    "subject": (Subject.id, Subject.label),
+    "visit": (Visit.id, Visit.label),
+    "sample": (Sample.id, Sample.name),
+    "experiment": (Experiment.id, Experiment.name),
+    "acquisition": (Acquisition.id, Acquisition.description),
 }
 
 
@@ -90,10 +90,10 @@ def whys(service: Service, batch_id: str) -> list[tuple[str, str, int]]:
 def _others(session: Session, keys: Sequence[str]) -> dict[str, str]:
     """What an item stands for that is no image, in words."""
     found: dict[str, str] = {}
-    for word, (table, name) in _GROUPS.items():
+    for word, (key, name) in _GROUPS.items():
         if len(found) == len(keys):
             break
-        query = select(table.id, name).where(table.id.in_(keys))
+        query = select(key, name).where(key.in_(keys))
         found |= {
             row[0]: f"{word} {row[1] or row[0]}" for row in session.execute(query)
         }
