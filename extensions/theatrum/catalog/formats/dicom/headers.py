@@ -90,6 +90,12 @@ _PEOPLE: Final = (
     "OtherPatientIDs", "ReferringPhysicianName",
     "OperatorsName", "PerformingPhysicianName", "AccessionNumber", "PatientBirthDate",
 )  # fmt: skip
+# Philips' private creators and scale slopes, in whichever block they were put.
+_PHILIPS: Final = [
+    (0x2005, tag)
+    for block in range(0x10, 0x20)
+    for tag in (block, block << 8 | 0x0D, block << 8 | 0x0E)
+]
 # Any: pydicom takes a mixture, and says that it does not.
 _TAGS: Final[Any] = [
     "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID",
@@ -108,7 +114,7 @@ _TAGS: Final[Any] = [
     "FrameIncrementPointer", "ExtendedOffsetTable", "ExtendedOffsetTableLengths",
     "AcquisitionMatrix", "SequenceOfUltrasoundRegions", "LossyImageCompression",
     (0x0019, 0x0010), (0x0019, 0x100A), (0x0029, 0x0010), (0x0029, 0x1010),
-    (0x0029, 0x0011), (0x0029, 0x1110), *_DEVICE, *_PROTOCOL, *_PEOPLE,
+    (0x0029, 0x0011), (0x0029, 0x1110), *_PHILIPS, *_DEVICE, *_PROTOCOL, *_PEOPLE,
 ]  # fmt: skip
 
 

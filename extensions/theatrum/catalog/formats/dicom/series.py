@@ -26,6 +26,7 @@ from theatrum.catalog.formats.dicom.headers import (
     functional_groups,
     read_header,
 )
+from theatrum.catalog.formats.dicom.scaling import told
 from theatrum.catalog.formats.dicom.slices import Slice, slices_of
 from theatrum.catalog.formats.errors import Damaged, FormatError, NoVolume
 from theatrum.catalog.formats.geometry import orientation
@@ -96,17 +97,17 @@ def _scenes(paths: Sequence[Path], key: bytes) -> list[Scene]:
         scenes.append(_scene(volume, len(scenes), key))
     if not scenes:
         raise NoVolume(" ".join(dict.fromkeys(refused)))
-    told: tuple[str, ...] = doubles
+    said: tuple[str, ...] = doubles
     if left_out:
-        told += (f"{len(left_out)} of its files cannot be read and are left out.",)
+        said += (f"{len(left_out)} of its files cannot be read and are left out.",)
     if len(groups) > 1:
-        told += (f"The series holds {_mixture(groups)}; each is an image.",)
+        said += (f"The series holds {_mixture(groups)}; each is an image.",)
     if refused:
-        told += (f"{len(refused)} of its stacks form no volume: {refused[0]}",)
+        said += (f"{len(refused)} of its stacks form no volume: {refused[0]}",)
     return [
         replace(
             scene,
-            warnings=(*told, *scene.warnings),
+            warnings=(*said, *scene.warnings),
             facts={**scene.facts, LEFT_OUT: left_out} if left_out else scene.facts,
         )
         for scene in scenes
@@ -189,13 +190,14 @@ def _scene(volume: Volume, index: int, key: bytes) -> Scene:
         or (Channel(header.text("Modality")[:16] or "intensity", window=window),),
         planes=_planes(volume),
         acquisition=acquisition(header, key=key),
-        value_unit="" if colour else _unit(header),
+        value_unit="" if colour or first.scaling.floating_point else _unit(header),
         warnings=volume.warnings,
         facts={
             **facts(header),
             "missing_slices": list(volume.missing),
             "instances": len(slices),
             "series_number": header.whole("SeriesNumber"),
+            **told(one.scaling for one in slices),
         },
     )
 
@@ -244,9 +246,9 @@ def _time_step(volume: Volume) -> float | None:
         min((one.seconds for one in row if one and one.seconds), default=None)
         for row in volume.slices
     ]
-    told = [one for one in starts if one is not None]
-    if len(told) == len(starts) and len(told) > 1:
-        steps = np.diff(told)
+    known = [one for one in starts if one is not None]
+    if len(known) == len(starts) and len(known) > 1:
+        steps = np.diff(known)
         usual = float(np.median(steps))
         if usual > 0 and np.abs(steps - usual).max() <= max(0.05 * usual, 0.01):
             return usual
@@ -313,12 +315,12 @@ def _name(first: Slice, volume: Volume) -> str:
 
 
 def _unit(header: Header) -> str:
-    told = header.text("RescaleType")[:16]
-    if header.text("Modality") == "CT" and told in ("", "US"):
+    unit = header.text("RescaleType")[:16]
+    if header.text("Modality") == "CT" and unit in ("", "US"):
         return "HU"
     if header.text("Modality") == "PT":
-        return {"BQML": "Bq/ml", "GML": "g/ml"}.get(header.text("Units"), told)
-    return "" if told == "US" else told
+        return {"BQML": "Bq/ml", "GML": "g/ml"}.get(header.text("Units"), unit)
+    return "" if unit == "US" else unit
 
 
 def _window(header: Header) -> tuple[float, float] | None:

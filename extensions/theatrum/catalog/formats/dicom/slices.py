@@ -19,6 +19,12 @@ from theatrum.catalog.formats.dicom.coding import Coding, coding_of, spans
 from theatrum.catalog.formats.dicom.frames import Source
 from theatrum.catalog.formats.dicom.headers import Header, number, numbers
 from theatrum.catalog.formats.dicom.mosaic import mosaic_of
+from theatrum.catalog.formats.dicom.scaling import (
+    UNSCALED,
+    Scaling,
+    private_groups,
+    scaling_of,
+)
 
 Triple = tuple[float, float, float]
 
@@ -58,6 +64,7 @@ class Slice:
     frame: int = 0
     normal: Triple | None = None
     seconds: float | None = None
+    scaling: Scaling = UNSCALED
 
     @property
     def padding(self) -> float:
@@ -91,7 +98,7 @@ def _plain(
     header: Header, coding: Coding, file: int, frame: int, span: tuple[int, int]
 ) -> Slice:
     dataset = header.dataset
-    slope, intercept = _rescale(dataset, coding)
+    scaling = _scaling(coding, dataset, [dataset])
     cosines = numbers(dataset.get("ImageOrientationPatient"), 6)
     place = numbers(dataset.get("ImagePositionPatient"), 3)
     when = [
@@ -104,7 +111,7 @@ def _plain(
         float(frame),
     ]
     return Slice(
-        source=Source(file, *span, slope, intercept),
+        source=Source(file, *span, scaling.slope, scaling.intercept),
         header=header,
         coding=coding,
         rows=coding.rows,
@@ -120,6 +127,7 @@ def _plain(
         ),
         when=tuple(when),
         frame=frame,
+        scaling=scaling,
         seconds=_clock(header.text("AcquisitionTime")) or None,
     )
 
@@ -144,7 +152,8 @@ def _enhanced(
     place = numbers(macro("PlanePositionSequence").get("ImagePositionPatient"), 3)
     measures = macro("PixelMeasuresSequence")
     content = macro("FrameContentSequence")
-    slope, intercept = _rescale(macro("PixelValueTransformationSequence"), coding)
+    places = [*private_groups(own), *private_groups(shared), header.dataset]
+    scaling = _scaling(coding, macro("PixelValueTransformationSequence"), places)
     diffusion = macro("MRDiffusionSequence")
     component = macro("MRImageFrameTypeSequence").get("ComplexImageComponent")
     indices = content.get("DimensionIndexValues") or []
@@ -162,7 +171,7 @@ def _enhanced(
     ]  # fmt: skip
     echo = number(macro("MREchoSequence").get("EffectiveEchoTime")) or 0.0
     return Slice(
-        source=Source(file, *span, slope, intercept),
+        source=Source(file, *span, scaling.slope, scaling.intercept),
         header=header,
         coding=coding,
         rows=coding.rows,
@@ -179,18 +188,14 @@ def _enhanced(
         ),
         when=tuple(when),
         frame=frame,
+        scaling=scaling,
         seconds=_clock(str(content.get("FrameAcquisitionDateTime") or "")[8:]) or None,
     )
 
 
-def _rescale(group: Dataset, coding: Coding) -> tuple[float, float]:
-    slope, intercept = (
-        number(group.get("RescaleSlope")),
-        number(group.get("RescaleIntercept")),
-    )
-    if coding.samples == 3 or not slope or intercept is None:
-        return 1.0, 0.0
-    return slope, intercept
+def _scaling(coding: Coding, rescale: Dataset, groups: Sequence[Dataset]) -> Scaling:
+    """How a slice's numbers are scaled; those of colours never are."""
+    return UNSCALED if coding.samples == 3 else scaling_of(rescale, groups)
 
 
 def _steps(group: Dataset) -> tuple[float, float] | None:
