@@ -176,7 +176,7 @@ def _ask_one(
                 case.path_parameters[name] = known
         try:
             case.call_and_validate(
-                session=session, headers=WHO, checks=CHECKS, timeout=30
+                session=session, headers=WHO, checks=CHECKS, timeout=120
             )
         except schemathesis.errors.FailureGroup as group:
             for fault in group.exceptions:
