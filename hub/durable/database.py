@@ -11,11 +11,13 @@ between, whatever the busy timeout says: so a writing one takes its lock when it
 from __future__ import annotations
 
 import fcntl
+import json
 import threading
 import zlib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 from alembic import command
 from alembic.config import Config
@@ -95,7 +97,9 @@ class Database:
             return create_engine(
                 self.url, pool_size=10, max_overflow=30, pool_pre_ping=True
             )
-        engine = create_engine(self.url, pool_size=10, max_overflow=30)
+        engine = create_engine(
+            self.url, pool_size=10, max_overflow=30, json_deserializer=_json
+        )
 
         @event.listens_for(engine, "connect")
         def prepare(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:
@@ -132,3 +136,13 @@ class Database:
                     )
                 config.attributes["connection"] = connection
                 command.upgrade(config, "head")
+
+
+# Any: JSON
+def _json(text: str) -> Any:
+    """A JSON column's value; what is no JSON (`NaN`, `Infinity`) is nothing.
+
+    SQLite keeps any text, and Python writes these words where nobody forbids it;
+    PostgreSQL refuses them itself.
+    """
+    return json.loads(text, parse_constant=lambda _word: None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from theatrum.catalog.database import open_database
 
 from hub import pages, problems
@@ -16,6 +16,7 @@ from services.catalog import inbox as handed_in
 from services.catalog import store
 from services.catalog.api import (
     about,
+    bodies,
     bundles,
     documents,
     engine,
@@ -86,7 +87,9 @@ def make_app(settings: Settings, tile_key: str) -> FastAPI:
     _tell_when_to_try_again(app)
     documents.tell_of_tags(app)
     SignIn().install(app)
-    api = APIRouter(prefix=service.api)
+    api = APIRouter(
+        prefix=service.api, dependencies=[Depends(bodies.only_finite_numbers)]
+    )
     for router in (
         exports.router,
         queries.router,

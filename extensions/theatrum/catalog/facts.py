@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,16 @@ def digest_of(value: Any) -> str:
     """The SHA-256 of a JSON value, the same whatever order its keys come in."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+DIGITS = 7
+"""Significant digits of a step: more than any scanner or microscope knows, and fewer
+than the noise of computing it from an affine of 32-bit numbers has."""
+
+
+def in_digits(step: float | None) -> float | None:
+    """A step with as many significant digits as are kept; other values as they are."""
+    return float(f"{step:.{DIGITS}g}") if isinstance(step, float) else step
 
 
 def spacing_of(*lengths_mm: float | None) -> float | None:
@@ -129,6 +140,8 @@ def _step(array: xarray.DataArray, dim: str) -> float | None:
     # Without a coordinate xarray would count places, which are no lengths.
     if dim not in array.dims or dim not in array.coords or array.sizes[dim] < 2:
         return None
-    along = array.coords[dim]
-    step = abs(float(along[1] - along[0]))
-    return step or None
+    along = array.coords[dim].values
+    known = along[1:] - along[:-1]
+    # What was padded has no coordinates at its ends.
+    steps = [abs(float(one)) for one in known if math.isfinite(float(one))]
+    return steps[0] or None if steps else None

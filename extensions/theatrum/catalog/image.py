@@ -108,7 +108,7 @@ class CatalogImage(Row):
         if not self._columns["n_x"]:
             full = {str(k): int(v) for k, v in self.array.sizes.items()}
         levels = [
-            {"x": full["x"] >> number, "y": full["y"] >> number}
+            full | {"x": full["x"] >> number, "y": full["y"] >> number}
             for number in range(max(self._columns["n_levels"], 1))
         ]
         return Viewer(levels, self.level, self)
@@ -255,7 +255,8 @@ class CatalogImage(Row):
             "inputs": [self.id, *(one.id for one in also)],
             "fields": fields,
         }
-        array = _with_place(array, self.array)
+        source = self.array
+        array = _with_place(_cut_from(source, array), source)
         return CatalogImage(self._backend, self._backend.keep(array, kept))
 
     @property
@@ -413,8 +414,10 @@ def _cut_from(source: xarray.DataArray, array: xarray.DataArray) -> xarray.DataA
     """The array with the affine of its own first voxel, where a part was taken.
 
     A part by `isel` or `sel` keeps the source's attributes, and tells only by its
-    coordinates where it begins, how it steps, and whether it runs backwards.
+    coordinates where it begins, how it steps, and whether it runs backwards. What was
+    padded has coordinates in its inside only: outwards they go on as they step there.
     """
+    array = _gone_on(source, array)
     affine = array.attrs.get("affine")
     if affine is None or affine != source.attrs.get("affine"):
         return array
@@ -422,16 +425,56 @@ def _cut_from(source: xarray.DataArray, array: xarray.DataArray) -> xarray.DataA
     for column, dim in enumerate("xyz"):
         if dim not in source.coords or dim not in array.coords:
             continue
-        old, new = source.coords[dim].values, array.coords[dim].values.reshape(-1)
-        if old.size < 2 or not new.size:
+        old, new = (one.coords[dim].values.reshape(-1) for one in (source, array))
+        step = _step_of(source, dim)
+        if not step or not new.size:
             continue
-        step = float(old[1] - old[0])
         begin = (float(new[0]) - float(old[0])) / step
         stride = (float(new[1]) - float(new[0])) / step if new.size > 1 else 1.0
         for row in moved[:3]:
             row[3] += row[column] * begin
             row[column] *= stride
     return array.assign_attrs(affine=moved) if moved != affine else array
+
+
+def _step_of(source: xarray.DataArray, dim: str) -> float:
+    """How far apart two voxels lie along a dimension; 0 where nothing tells it."""
+    along = source.coords[dim].values.reshape(-1)
+    if along.size > 1:
+        return float(along[1] - along[0])
+    affine = source.attrs.get("affine")
+    if affine is None or dim == "t":
+        return 0.0
+    column = "xyz".index(dim)
+    return math.hypot(*(float(row[column]) for row in affine[:3]))
+
+
+def _gone_on(source: xarray.DataArray, array: xarray.DataArray) -> xarray.DataArray:
+    """The array with coordinates along x, y, z, t where `pad` left none (NaN)."""
+    import numpy as np
+
+    for dim in ("x", "y", "z", "t"):
+        if dim not in array.dims or dim not in array.coords or dim not in source.coords:
+            continue
+        along = array.coords[dim]
+        if along.dtype.kind != "f" or along.ndim != 1 or np.isfinite(along).all():
+            continue
+        known = np.flatnonzero(np.isfinite(along.values))
+        if not known.size:
+            array = array.drop_vars(dim)
+            continue
+        step = _step_of(source, dim)
+        if known.size > 1:
+            ends = along.values[known[[0, -1]]]
+            step = float(ends[1] - ends[0]) / float(known[-1] - known[0])
+        if not step:  # of one plane nobody knows how it would go on
+            array = array.drop_vars(dim)
+            continue
+        first = float(along.values[known[0]]) - step * float(known[0])
+        places = first + step * np.arange(along.size)
+        places[known] = along.values[known]
+        array = array.assign_coords({dim: (dim, places, along.attrs)})
+    return array
 
 
 def _masked(

@@ -22,6 +22,7 @@ renamed.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -33,7 +34,7 @@ from sqlalchemy.orm import Session
 from hub.durable.database import Database
 from theatrum.catalog.boundaries import refuse_strangers
 from theatrum.catalog.errors import BadRecord, NoHuman, NotFound, near
-from theatrum.catalog.facts import box_of, digest_of, spacing_of
+from theatrum.catalog.facts import box_of, digest_of, in_digits, spacing_of
 from theatrum.catalog.feed import QUIET, tell
 from theatrum.catalog.naming import free_name
 from theatrum.catalog.tables import (
@@ -59,6 +60,7 @@ from theatrum.catalog.tables import (
     SourceFile,
     Subject,
     Visit,
+    finite,
     new_id,
     now,
 )
@@ -286,6 +288,9 @@ class Book:
         fields
             Columns of `image`; `spacing` follows from the voxel's lengths.
         """
+        for step in ("px_x", "px_y", "px_z", "px_t"):
+            if step in fields:  # as it is kept: what is the same changes nothing
+                fields[step] = in_digits(fields[step])
         if {"px_x", "px_y", "px_z"} & fields.keys():
             fields["spacing"] = spacing_of(
                 fields.get("px_x"), fields.get("px_y"), fields.get("px_z")
@@ -391,7 +396,16 @@ class Book:
         roi: Roi | None = None,
         units: Mapping[str, str] | None = None,
     ) -> list[Measurement]:
-        """Register what a run found: a number or a word for each name."""
+        """Register what a run found: a number or a word for each name.
+
+        What is not finite, such as the mean of nothing, is kept as the word for it.
+        """
+        numbers = {
+            name: found
+            if isinstance(found, str) or math.isfinite(found)
+            else str(found)
+            for name, found in numbers.items()
+        }
         rows = [
             Measurement(
                 id=new_id(),
@@ -516,7 +530,8 @@ class Book:
         seqs = select(RunEvent.seq).where(RunEvent.run_id == run.id)
         last = self.session.scalar(seqs.order_by(RunEvent.seq.desc()).limit(1))
         seq = 0 if last is None else last + 1
-        self.add(RunEvent(run_id=run.id, seq=seq, kind=kind, message=message, **fields))
+        said = finite(fields)  # progress of nothing is no number
+        self.add(RunEvent(run_id=run.id, seq=seq, kind=kind, message=message, **said))
 
     # The book's own
 

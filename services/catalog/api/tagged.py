@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from fastapi import Request, Response
+from theatrum.catalog.tables import finite
 
 from services.catalog.errors import OutdatedError
 
 UNCHANGED: Final[dict[int | str, dict[str, Any]]] = {304: {"description": "As it was"}}
 """What a route that compares tags says in the interface's document."""
+
+_TIGHT: Final = (",", ":")
 
 
 # Any here: JSON, and moments in it
@@ -63,8 +66,14 @@ def refuse_outdated(request: Request, row: Any) -> None:
 
 
 def encoded(said: Any) -> bytes:
-    """What is said as JSON; moments in ISO 8601."""
-    text = json.dumps(said, default=_plain, separators=(",", ":"), allow_nan=False)
+    """What is said as JSON; moments in ISO 8601, null for what is no finite number.
+
+    No row is written with such a number, but one may be computed, or older.
+    """
+    try:
+        text = json.dumps(said, default=_plain, separators=_TIGHT, allow_nan=False)
+    except ValueError:
+        text = json.dumps(finite(said), default=_plain, separators=_TIGHT)
     return text.encode()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
@@ -160,3 +162,43 @@ def test_a_regions_box_follows_from_its_geometry(database: Database) -> None:
             geometry={"type": "Polygon", "coordinates": [[[1, 5], [9, 2], [4, 8]]]},
         )
     assert (roi.x0, roi.x1, roi.y0, roi.y1) == (1, 9, 2, 8)
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_a_number_that_is_none_is_refused_in_whatever_column(
+    database: Database, number: float
+) -> None:
+    with recording(database, "erika") as book:
+        image = _registered(book)
+    for write in (
+        lambda book, row: book.change(row, attrs={"a": [1, {"b": number}]}),
+        lambda book, row: book.change(row, vmax=number),
+        lambda book, row: book.value(row, "q", number),
+        lambda book, row: book.roi(row, kind="point", score=number),
+    ):
+        with (
+            pytest.raises(BadRecord, match="only finite numbers"),
+            recording(database, "erika") as book,
+        ):
+            write(book, book.get(Image, image.id))
+    with recording(database, "erika") as book:
+        row = book.get(Image, image.id)
+        assert (row.attrs, row.vmax) == ({}, None)
+        # What a step of work found nobody can correct: it is told as it is.
+        run = book.run(row.project_id, node="mean of nothing")
+        (found,) = book.measurements(row, run, {"mean": number})
+        assert (found.value, found.text) == (None, str(number))
+
+
+def test_steps_are_kept_as_people_would_ask_for_them(database: Database) -> None:
+    with recording(database, "erika") as book:
+        project = book.project("mice")
+        for at, step in enumerate((1.0000000252, 1.0000000000000664, 0.99999994)):
+            affine = [[step, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
+            image = book.image(project, path=f"/{at}", px_z=step, affine=affine)
+            assert (image.px_z, image.spacing) == (1.0, 1.0)
+            assert image.affine == affine
+        image = book.image(project, path="/slide", px_x=0.00025051234)
+        assert image.px_x == 0.0002505123
+        book.change(image, px_x=0.1 + 0.2)
+        assert image.px_x == 0.3

@@ -123,6 +123,30 @@ def test_nodes_that_somebody_wrote_go_to_the_projects_that_use_them(
     ]  # fmt: skip
 
 
+def test_numbers_of_before_become_numbers_that_are_found(database: Database) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    noisy = 1.0000000000000664
+    with database.engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0011")
+        connection.execute(Base.metadata.tables["project"].insert(), [{"name": "p"}])
+        row = {"id": "i", "project_id": 1, "name": "i", "path": "/i", "px_x": 1.0}
+        row |= {"px_z": noisy, "spacing": noisy, "vmax": float("inf")}
+        connection.execute(Base.metadata.tables["image"].insert(), [row])
+        if database.is_sqlite:
+            said = 'UPDATE image SET attrs = \'{"x": NaN, "y": [1, -Infinity]}\''
+            connection.execute(text(said))
+            connection.execute(text("UPDATE image SET affine = '[[NaN, 1], [0, 1]]'"))
+        command.upgrade(config, "head")
+    with database.reading() as session:
+        image = session.query(Image).one()
+        assert (image.px_x, image.px_z, image.spacing, image.vmax) == (1, 1, 1, None)
+        if database.is_sqlite:
+            assert image.attrs == {"x": None, "y": [1, None]}
+            assert image.affine is None
+
+
 def _first_kind(engine: Engine) -> None:
     """A catalogue as it was before there were projects, with an image in it."""
     config = Config()

@@ -126,6 +126,7 @@ def _array(
 ) -> Kept:
     from theatrum.catalog.display import columns_of
     from theatrum.catalog.facts import facts_of_array
+    from theatrum.catalog.tables.finite import finite
     from theatrum.catalog.zarr_store import write_image
 
     written = write_image(path, array, compute=compute)
@@ -141,7 +142,7 @@ def _array(
         "n_levels": written.levels,
         "chunks": list(written.chunk),
         "format": "ome-zarr",
-        "attrs": told,
+        "attrs": finite(told),
     }
     return Kept(
         port,

@@ -20,6 +20,7 @@ from theatrum.catalog.tables import (
     Project,
     SeriesMember,
     SourceFile,
+    finite,
     new_id,
 )
 
@@ -170,7 +171,7 @@ def register(book: Book, project: Project, item: Prepared) -> list[Image]:
             path=str(shown.path),
             name=_name(item, belonging, scene),
             run=run,
-            channels=scene["channels"],
+            channels=finite(scene["channels"]),
             **_columns(item, scene, shown),
             kind=belonging.image.get(
                 "kind", "original" if shown.written is None else "initial"
@@ -221,7 +222,7 @@ def _acquired(about: Mapping[str, Any], item: Prepared) -> dict[str, Any]:
     """The columns of the acquisition."""
     device = dict(about["device"])
     told = item.fields
-    return {
+    said = {
         "modality": str(told.get("modality") or about["modality"]),
         "acquired_at": _moment(str(about["acquired_at"])),
         "manufacturer": _short(device.get("maker"), 128),
@@ -237,15 +238,19 @@ def _acquired(about: Mapping[str, Any], item: Prepared) -> dict[str, Any]:
         # An item that waited in the inbox may have been looked at by an older version.
         "raw_meta": dict(about.get("raw_meta") or {}),
     }
+    told_by_file: dict[str, Any] = finite(said)
+    return told_by_file
 
 
 def _columns(item: Prepared, scene: Mapping[str, Any], shown: Shown) -> dict[str, Any]:
     """The columns of an image that are not about whose it is."""
-    columns = dict(scene["image"])
+    columns: dict[str, Any] = finite(scene["image"])
     columns["modality"] = str(item.fields.get("modality") or columns["modality"])
     columns["version"] = shown.version
     columns["geometry"] = dict(shown.geometry)
-    columns["attrs"] = dict(scene["attrs"])
+    columns["attrs"] = finite(scene["attrs"])
+    if any(None in row for row in columns["affine"] or ()):
+        columns["affine"] = None  # of a place that is not known nothing is left
     columns["checksum"] = item.checked.digest
     columns["size_bytes"] = scene["bytes"]
     columns["state"] = "ready"

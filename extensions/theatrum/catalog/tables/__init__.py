@@ -20,6 +20,7 @@ from theatrum.catalog.tables.done import (
     RunOutput,
     SavedQuery,
 )
+from theatrum.catalog.tables.finite import finite
 from theatrum.catalog.tables.images import (
     Asset,
     Channel,
@@ -86,6 +87,7 @@ __all__ = [
     "Transform",
     "View",
     "Visit",
+    "finite",
     "new_id",
     "now",
 ]

@@ -2,7 +2,9 @@
 
 `px_x`, `px_y` and `px_z` are millimetres, `px_t` seconds; `spacing` is the largest of
 the three lengths that are known, so that `spacing__lte=1.0` says "at least as fine as
-1 mm in every direction". `affine` takes voxel (x, y, z, 1) to RAS millimetres.
+1 mm in every direction". Steps are kept to seven significant digits: those that follow
+from an affine would else be 1.0000000252 mm. `affine` takes voxel (x, y, z, 1) to RAS
+millimetres, and is kept as exactly as it came.
 """
 
 from __future__ import annotations
@@ -11,8 +13,9 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import BigInteger, ForeignKey, Index, String, Text, text
-from sqlalchemy.orm import Mapped, mapped_column, relationship
+from sqlalchemy.orm import Mapped, mapped_column, relationship, validates
 
+from theatrum.catalog.facts import in_digits
 from theatrum.catalog.tables.base import (
     Array,
     Base,
@@ -126,6 +129,10 @@ class Image(Base):
     results: Mapped[list[Result]] = relationship(
         back_populates="image", cascade="all, delete-orphan"
     )
+
+    @validates("px_x", "px_y", "px_z", "px_t", "spacing")
+    def _in_digits(self, _name: str, step: float | None) -> float | None:
+        return in_digits(step)
 
 
 class Channel(Base):
