@@ -62,7 +62,7 @@ def main() -> int:
         signal.signal(number, on_signal)
     try:
         set_up()
-        return run(chosen)
+        return 0 if chosen.set_up else run(chosen)
     except Stopped:
         return 130
 
@@ -76,6 +76,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--port", type=int, help="port of the hub (default: 8000)")
     parser.add_argument(
         "--no-demo", action="store_true", help="without the demo slide and course"
+    )
+    parser.add_argument(
+        "--set-up", action="store_true", help="only install what is needed, and end"
     )
     return parser.parse_args()
 

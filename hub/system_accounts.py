@@ -3,6 +3,9 @@
 A person's server runs under the system account of the same name, made on first
 sign-in; the services share one account, and each course's grading has its own, so
 that a student's code, which grading runs, can reach no other course.
+
+Accounts belong to the machine, files to the home folder: where the machine is new (a
+container, a copy brought back), accounts get the numbers that the files have.
 """
 
 from __future__ import annotations
@@ -59,7 +62,7 @@ def _closed_parent(path: Path) -> Path | None:
 
 def ensure_person(name: str, home: Path) -> pwd.struct_passwd:
     """The account of a person, made where missing; never one of the system's own."""
-    entry = _ensure(name, home, system=False)
+    entry = _ensure(name, home, owned=home, system=False)
     if entry.pw_uid < FIRST_PERSON_UID:
         raise AccountError(
             f"{name} is an account of the system itself: sign in by another name."
@@ -67,15 +70,21 @@ def ensure_person(name: str, home: Path) -> pwd.struct_passwd:
     return entry
 
 
-def ensure_service(name: str, home: Path) -> pwd.struct_passwd:
-    """The account of a service, made where missing, without a way to sign in."""
-    entry = _ensure(name, home, system=True)
+def ensure_service(name: str, home: Path, owned: Path) -> pwd.struct_passwd:
+    """The account of a service, made where missing, without a way to sign in.
+
+    Parameters
+    ----------
+    owned
+        What is the account's, if it ever was there.
+    """
+    entry = _ensure(name, home, owned=owned, system=True)
     if entry.pw_uid == 0:
         raise AccountError(f"{name} must not be root.")
     return entry
 
 
-def _ensure(name: str, home: Path, *, system: bool) -> pwd.struct_passwd:
+def _ensure(name: str, home: Path, *, owned: Path, system: bool) -> pwd.struct_passwd:
     if not _NAME.fullmatch(name):
         raise AccountError(
             f"{name!r} cannot be a system account: use up to 32 small letters, "
@@ -91,8 +100,10 @@ def _ensure(name: str, home: Path, *, system: bool) -> pwd.struct_passwd:
         if system
         else ["--user-group", "--shell", "/bin/bash"]
     )
+    uid = owned.stat().st_uid if owned.exists() else 0
+    number = ["--uid", str(uid)] if uid >= (1 if system else FIRST_PERSON_UID) else []
     made = subprocess.run(
-        [*command, *kind, name], capture_output=True, text=True, check=False
+        [*command, *kind, *number, name], capture_output=True, text=True, check=False
     )
     if made.returncode:
         raise AccountError(f"useradd could not make {name}: {made.stderr.strip()}")
@@ -125,7 +136,10 @@ def give_tree(folder: Path, owner: pwd.struct_passwd) -> None:
 
 def prepare(home: Home, courses: Sequence[Course]) -> None:
     """Hand the parts of the home folder to the accounts that work on them, once."""
-    services = ensure_service(SERVICES, home.root)
+    services = ensure_service(SERVICES, home.root, home.catalog)
+    for folder in sorted(home.homes.glob("[!.]*")):
+        # Before anybody new gets the number that their files have.
+        ensure_person(folder.name, folder)
     root = pwd.getpwuid(0)
     give(home.root, root, 0o711)
     for folder in (
@@ -149,8 +163,9 @@ def prepare(home: Home, courses: Sequence[Course]) -> None:
         give(folder, root, 0o711)
     for course in courses:
         folder = home.courses / course.id
+        grader = ensure_service(course.account, folder, folder)
         if folder.stat().st_uid == 0:
-            give_tree(folder, ensure_service(course.account, folder))
+            give_tree(folder, grader)
 
 
 def become(name: str) -> None:

@@ -141,6 +141,21 @@ def test_a_plain_user_is_told_that_the_mode_needs_root(tmp_path: Path) -> None:
     assert "run it as root" in told.stderr
 
 
+def test_on_a_new_machine_files_are_still_those_of_their_person(tmp_path: Path) -> None:
+    name, folder = "theatrum-test-ada", tmp_path / "homes" / "theatrum-test-ada"
+    folder.mkdir(parents=True)
+    os.chown(folder, 54321, 54321)
+    try:
+        assert system_accounts.ensure_person(name, folder).pw_uid == 54321
+        other = tmp_path / "other"
+        other.mkdir()
+        os.chown(other, 54321, 54321)
+        with pytest.raises(system_accounts.AccountError, match="not unique"):
+            system_accounts.ensure_person("theatrum-test-eve", other)
+    finally:
+        subprocess.run(["userdel", name], check=True, capture_output=True)
+
+
 @pytest.mark.parametrize("name", ["root", "daemon", "a b", "-x", "A"])
 def test_a_name_of_the_system_or_no_name_at_all_is_no_person(name: str) -> None:
     with pytest.raises(system_accounts.AccountError):
