@@ -92,6 +92,7 @@ def ingest_command(
     from theatrum.catalog.errors import CatalogError
     from theatrum.catalog.ingest import Wishes, ingest
 
+    _require_one_of(paths)
     wishes = Wishes(
         project,
         actor=_actor(),
@@ -395,8 +396,24 @@ def bar() -> Iterator[Progress]:
         yield show
 
 
+def _require_one_of(paths: list[str]) -> None:
+    """A call that names nothing that is there is a wrong one, not an empty ingest."""
+    here = [one for one in paths if "://" in one or Path(one).expanduser().exists()]
+    if here:
+        return
+    for one in paths:
+        errors.print(
+            f"There is no {one}: name a file, folder or address.",
+            markup=False,
+            soft_wrap=True,
+        )
+    raise typer.Exit(WRONG_CALL)
+
+
 def tell(done: Report) -> None:
     """What came of it, in a few lines."""
+    for warning in done.warnings:
+        errors.print(warning, markup=False, soft_wrap=True)
     for entry in done.entries:
         if entry.status == "refused":
             files = entry.files[0]

@@ -7,7 +7,6 @@ backend gives is narrowed to what its user may see.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from theatrum.catalog.query.facets import Facet
@@ -18,6 +17,12 @@ if TYPE_CHECKING:
 
 # Any: columns of whatever table
 RowData = dict[str, Any]
+
+PLANE = (
+    *("t", "c", "z", "position_x_mm", "position_y_mm", "position_z_mm"),
+    *("delta_t_s", "exposure_ms"),
+)
+"""What is said of a plane; None where it is not known."""
 
 
 class Backend(Protocol):
@@ -69,8 +74,11 @@ class Backend(Protocol):
         columns of `image` under fields.
         """
 
-    def planes(self, image: RowData) -> Path | None:
-        """The Parquet file of an image's planes; None where there is none."""
+    def planes(self, image: RowData) -> list[RowData]:
+        """What the image's file said of its planes: the columns of `PLANE`, and more.
+
+        Empty where it said nothing.
+        """
 
     def close(self) -> None:
         """Give back what is held."""

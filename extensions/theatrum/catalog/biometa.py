@@ -14,6 +14,7 @@ import itertools
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from theatrum.catalog.backend import PLANE
 from theatrum.catalog.query.tables import frame
 
 if TYPE_CHECKING:
@@ -62,26 +63,30 @@ class Biometa:
 
     @property
     def planes(self) -> pandas.DataFrame:
-        """A row a plane: as the file said, else what follows from the sizes (mm, s)."""
+        """A row a plane: as the file said, else what follows from the sizes.
+
+        The columns of `PLANE` always, whoever says them; positions are of a plane's
+        first pixel, in the patient or on the stage, in the file's own axes.
+        """
         import pandas as pd
 
-        kept = self._image._backend.planes(self._image.to_dict())
-        if kept is not None:
-            return pd.read_parquet(kept)
-        return pd.DataFrame(self._computed_planes())
+        said = self._image._backend.planes(self._image.to_dict())
+        rows = said or [*self._computed_planes()]
+        more = [name for name in (rows[0] if rows else ()) if name not in PLANE]
+        found = pd.DataFrame(rows, columns=[*PLANE, *more])
+        lengths = dict.fromkeys(PLANE[3:], float)  # NaN where nothing is known
+        return found.astype(lengths)
 
     def _computed_planes(self) -> Iterator[dict[str, Any]]:
         image = self._image
         sizes = [getattr(image, f"n_{axis}") or 1 for axis in "tcz"]
         for t, c, z in itertools.product(*(range(size) for size in sizes)):
-            yield {
-                "TheZ": z,
-                "TheC": c,
-                "TheT": t,
-                "PositionZ": None if image.px_z is None else z * image.px_z,
-                "PositionZUnit": "mm",
-                "DeltaT": None if image.px_t is None else t * image.px_t,
-                "DeltaTUnit": "s",
+            yield dict.fromkeys(PLANE) | {
+                "t": t,
+                "c": c,
+                "z": z,
+                "position_z_mm": None if image.px_z is None else z * image.px_z,
+                "delta_t_s": None if image.px_t is None else t * image.px_t,
             }
 
     @property

@@ -22,11 +22,19 @@ def digest_of(value: Any) -> str:
 DIGITS = 7
 """Significant digits of a step: more than any scanner or microscope knows, and fewer
 than the noise of computing it from an affine of 32-bit numbers has."""
+_NOISE = 2e-7
 
 
 def in_digits(step: float | None) -> float | None:
-    """A step with as many significant digits as are kept; other values as they are."""
-    return float(f"{step:.{DIGITS}g}") if isinstance(step, float) else step
+    """A step with as many significant digits as are kept; other values as they are.
+
+    One digit fewer where that changes no more than the noise: 0.99999994 mm is 1 mm.
+    """
+    if not isinstance(step, float):
+        return step
+    rounder = float(f"{step:.{DIGITS - 1}g}")
+    noise = abs(rounder - step) <= _NOISE * abs(step)
+    return rounder if noise else float(f"{step:.{DIGITS}g}")
 
 
 def spacing_of(*lengths_mm: float | None) -> float | None:

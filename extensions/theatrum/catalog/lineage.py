@@ -167,23 +167,29 @@ class Lineage:
 
     def way(self) -> list[Step]:
         """The way back as a tree's lines: each thing, and the run that made it."""
-        return [*self._steps(self.root, 0, frozenset())]
+        return [*self._steps(self.root, 0, set())]
 
-    def _steps(self, key: Key, depth: int, path: frozenset[Key]) -> Iterator[Step]:
-        name = self.things[key]["name"]
-        yield Step(depth, f"{key[0].replace('_', ' ')} {name}", key)
-        if key in path:
+    def _steps(self, key: Key, depth: int, told: set[Key]) -> Iterator[Step]:
+        """The lines from a thing on; what was told before is named, and not gone on.
+
+        Where images go into several runs the ways back join again and again: told along
+        each way, twenty steps would be a million lines.
+        """
+        name = f"{key[0].replace('_', ' ')} {self.things[key]['name']}"
+        if key in told:
+            yield Step(depth, f"{name} (see above)", key)
             return
-        path = path | {key}
+        yield Step(depth, name, key)
+        told.add(key)
         for run in self.runs:
             if any(what == key for _, what in run.made):
                 said = ", ".join(f"{n}={v}" for n, v in run.params.items())
                 yield Step(depth + 1, f"{run.node}({said}) for {run.requested_by}", run)
                 for _, what in run.used:
-                    yield from self._steps(what, depth + 2, path)
+                    yield from self._steps(what, depth + 2, told)
         originals = [original for what, original in self.sources if what == key]
         for original in originals[:_MOST]:
-            yield from self._steps(original, depth + 1, path)
+            yield from self._steps(original, depth + 1, told)
         if len(originals) > _MOST:
             rest = len(originals) - _MOST
             yield Step(depth + 1, f"... and {rest} more files", None)

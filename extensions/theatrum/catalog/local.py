@@ -160,7 +160,7 @@ class LocalBackend:
         """See `Backend`."""
         return keep(self, array, kept)
 
-    def planes(self, image: RowData) -> Path | None:
+    def planes(self, image: RowData) -> list[RowData]:
         """See `Backend`."""
         return planes(self, image)
 

@@ -47,6 +47,7 @@ def draw(
     channels: Sequence[str | int] | None = None,
     window: Window | Mapping[str, tuple[float, float]] = "auto",
     t: int = 0,
+    whole: Mapping[str, int] | None = None,
 ) -> PIL.Image.Image:
     """A plane of an array as an 8-bit picture.
 
@@ -68,6 +69,8 @@ def draw(
         and white, for all channels or by channel.
     t
         Which time.
+    whole
+        Of a coarser level the sizes of level 0: an index counts its planes.
 
     Raises
     ------
@@ -80,6 +83,9 @@ def draw(
         array = array.isel(t=_within(t, array.sizes["t"], "t"))
     # Cut first: dask hands slices down to the file through nothing but slices.
     across, rows, columns, flips = _axes(array, plane)
+    if whole is not None and isinstance(at, int) and across in array.dims:
+        count = array.sizes[across]
+        at = plane_at(at, whole.get(across, count), count)
     array = _cut(array, across, at, project)
     array, names = _channels(array, channels)
     kept = [dim for dim in (rows, columns) if dim in array.dims]
@@ -108,6 +114,23 @@ def level_for(shapes: Sequence[Mapping[str, int]], longest: int = LONGEST_PX) ->
         if max(sizes.get("x", 1), sizes.get("y", 1)) <= longest:
             return level
     return len(shapes) - 1
+
+
+def plane_at(index: int, l0_count: int, count: int) -> int:
+    """The plane of a coarser level in which a plane of level 0 lies.
+
+    `l0_count` and `count` are the planes of level 0 and of the level. Levels are halves
+    of halves as a rule: 9, 5 and 3 planes are every one, two and four of level 0, the
+    last not full. Raises BadArray for an index that level 0 does not have.
+    """
+    index = _within(index, l0_count, "index")
+    if count >= l0_count:
+        return index
+    halvings = [2**n for n in range(1, l0_count.bit_length() + 1)]
+    rounded_up = [one for one in halvings if -(-l0_count // one) == count]
+    rounded_down = [one for one in halvings if l0_count // one == count]
+    factor = [*rounded_up, *rounded_down, l0_count / count][0]
+    return min(int(index / factor), count - 1)
 
 
 def _within(at: int, size: int, name: str) -> int:

@@ -196,9 +196,11 @@ class RemoteBackend:
                 )
         return _read(row, Spec("images"))
 
-    def planes(self, image: RowData) -> Path | None:  # noqa: ARG002
-        """See `Backend`: none, so that planes are computed from the sizes."""
-        return None
+    def planes(self, image: RowData) -> list[RowData]:
+        """See `Backend`."""
+        route = f"images/{quote(image['id'])}/planes"
+        rows: list[RowData] = self.json("GET", route)["items"]
+        return rows
 
     def close(self) -> None:
         """See `Backend`: nothing is held."""

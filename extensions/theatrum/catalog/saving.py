@@ -13,9 +13,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from theatrum.catalog.backend import RowData
+from theatrum.catalog.backend import PLANE, RowData
 from theatrum.catalog.display import columns_of
-from theatrum.catalog.errors import BadRecord, CatalogError, NotFound, NotOpened
+from theatrum.catalog.errors import (
+    BadRecord,
+    CatalogError,
+    Gone,
+    NotFound,
+    NotOpened,
+)
 from theatrum.catalog.facts import facts_of_array, in_millimetres
 from theatrum.catalog.query.spec import Q, Spec
 from theatrum.catalog.record import DERIVED, Book, recording
@@ -77,11 +83,25 @@ def _drawn(backend: LocalBackend, image: RowData) -> PIL.Image.Image:
         raise NotOpened(f"{image['name']} cannot be drawn: {err}") from err
 
 
-def planes(backend: LocalBackend, image: RowData) -> Path | None:
-    """The Parquet file of an image's planes; None where there is none."""
-    where = Q(plane_tables__image_id=image["id"])
-    found = backend.rows(Spec("assets", (where,), limit=1))
-    return Path(found[0]["uri"]) if found else None
+def planes(backend: LocalBackend, image: RowData) -> list[RowData]:
+    """What the file of an image said of its planes; empty where it said nothing."""
+    found = backend.rows(asset_of_planes(image["id"]))
+    return read_planes(Path(found[0]["uri"])) if found else []
+
+
+def asset_of_planes(image_id: str) -> Spec:
+    """The question for the Parquet file of an image's planes."""
+    return Spec("assets", (Q(plane_tables__image_id=image_id),), limit=1)
+
+
+def read_planes(path: Path) -> list[RowData]:
+    """The rows of a Parquet file of planes; raises Gone where it is not there."""
+    import pyarrow.parquet as pq
+
+    if not path.is_file():
+        raise Gone("the table of the image's planes is gone: ingest the image again")
+    rows: list[RowData] = pq.read_table(path).to_pylist()
+    return [dict.fromkeys(PLANE) | row for row in rows]
 
 
 def keep(

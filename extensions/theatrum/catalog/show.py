@@ -58,7 +58,12 @@ class Viewer:
             channels=channels,
             window=window,
             t=t,
+            whole=self._levels[0],
         )
+
+    def planes_across(self, dim: str, array: xarray.DataArray) -> int:
+        """How many planes level 0 has along a dimension; `at` counts these."""
+        return int(self._levels[0].get(dim, array.sizes.get(dim, 1)))
 
     # Any: widgets have no types
     def __call__(self, **options: Any) -> Any:
@@ -81,6 +86,12 @@ class Viewer:
             from theatrum.hub_images import images
 
             return images[image.id]
+        if image.path is None:
+            raise NotOpened(
+                f"{image.name} lies at a catalogue far away, and this notebook was not "
+                "started by its hub: open it there to move in the slide. Here "
+                "viewer.show() draws it, and image.array reads any part."
+            )
         path = Path(image.path)
         return path if path.is_file() else None
 
@@ -107,7 +118,7 @@ def leafing(array: xarray.DataArray, viewer: Viewer) -> Any:
 
     def fit(*_: object) -> None:
         across = _axes(array, plane.value)[0]
-        at.max = max(array.sizes.get(across, 1) - 1, 0)
+        at.max = max(viewer.planes_across(across, array) - 1, 0)
         at.value = (at.max + 1) // 2
 
     def draw(*_: object) -> None:

@@ -14,6 +14,7 @@ from sqlalchemy.exc import IntegrityError, StatementError
 
 from theatrum.catalog.backend import RowData
 from theatrum.catalog.errors import BadRecord, NotAllowed, NotFound, near
+from theatrum.catalog.fitting import fitted
 from theatrum.catalog.query.fields import RESOURCES, table_of
 from theatrum.catalog.query.spec import Q, Spec
 from theatrum.catalog.record import Book, recording
@@ -108,7 +109,7 @@ def change(
     ):
         row = _mine(backend, book, resource, key)
         _references(backend, model_of(resource), values)
-        return _data(book.change(row, **values))
+        return _data(book.change(row, **fitted(model_of(resource), values, row)))
 
 
 def remove(backend: LocalBackend, resource: str, key: str) -> None:
@@ -144,6 +145,7 @@ def _created(
         project_for(backend, book, project)
     values.pop("project_id", None)
     _references(backend, model, values)
+    values = fitted(model, values)
     if model is Annotation:
         return _annotated(book, values)
     if model is Roi:

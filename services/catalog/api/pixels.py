@@ -22,6 +22,7 @@ from theatrum.catalog.backend import RowData
 from theatrum.catalog.errors import BadArray, CatalogError, NotOpened
 from theatrum.catalog.formats.scene import Scene
 from theatrum.catalog.query.spec import Q, Spec
+from theatrum.catalog.saving import asset_of_planes, read_planes
 
 from services.catalog.api import blocks, images
 from services.catalog.api.here import Here
@@ -50,7 +51,9 @@ async def get_slice(
     image_id: str,
     kind: Kind,
     plane: Annotated[str, Query(max_length=16)] = "ax",
-    index: Annotated[int | None, Query(description="Which plane")] = None,
+    index: Annotated[
+        int | None, Query(description="Which plane, as level 0 counts them")
+    ] = None,
     mm: Annotated[float | None, Query(allow_inf_nan=False)] = None,
     project: Annotated[str | None, Query(max_length=16)] = None,
     channels: Annotated[str | None, Query(max_length=400)] = None,
@@ -79,6 +82,7 @@ async def get_slice(
             channels=_channels(channels),
             window=_window(window),
             t=t,
+            whole=sizes[0],
         )
         drawn.thumbnail((size, size))
         out = io.BytesIO()
@@ -174,17 +178,10 @@ async def get_planes(
     """Where and when each plane was taken, where its file says it."""
     backend = right.backend(service)
     row = backend.whole("images", image_id)
-    where = Q(owner_kind="image", owner_id=image_id, role="table")
 
     def make() -> list[RowData]:
-        import pyarrow.parquet as pq
-
-        asset = backend.inside(Spec("assets", (where,), limit=1))
-        path = Path(asset[0]["uri"]) if asset else None
-        if path is None or not path.is_file():
-            return []
-        rows: list[RowData] = pq.read_table(path).to_pylist()
-        return rows
+        asset = backend.inside(asset_of_planes(image_id))
+        return read_planes(Path(asset[0]["uri"])) if asset else []
 
     return tagged(request, {"items": await made(row, make), "next": None})
 

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from theatrum.catalog.backend import RowData
 from theatrum.catalog.errors import NotFound, UnknownField
 from theatrum.catalog.local import LocalBackend
 from theatrum.catalog.query.facets import Facet
 from theatrum.catalog.query.spec import Leaf, Q, Spec
+
+if TYPE_CHECKING:
+    import xarray
 
 INSIDE = frozenset({"path", "uri", "manifest_uri", "deleted_at"})
 """Columns that say where something lies here, or that it was deleted."""
@@ -50,6 +53,18 @@ class OverTheWire(LocalBackend):
         """See `Backend`."""
         refuse_inside(spec)
         return LocalBackend.sql(self, spec)
+
+    def create(self, resource: str, values: Mapping[str, Any]) -> RowData:
+        """See `Backend`; without the columns of `INSIDE`."""
+        return shown(LocalBackend.create(self, resource, values))
+
+    def change(self, resource: str, key: str, values: Mapping[str, Any]) -> RowData:
+        """See `Backend`; without the columns of `INSIDE`."""
+        return shown(LocalBackend.change(self, resource, key, values))
+
+    def keep(self, array: xarray.DataArray, kept: Mapping[str, Any]) -> RowData:
+        """See `Backend`; without the columns of `INSIDE`."""
+        return shown(LocalBackend.keep(self, array, kept))
 
     def inside(self, spec: Spec) -> list[RowData]:
         """Rows with all of their columns, for the service's own use."""

@@ -11,12 +11,16 @@ import numpy.typing as npt
 import PIL.Image
 import pytest
 import xarray as xr
-from theatrum.catalog import arrays
+from hypothesis import given
+from hypothesis import strategies as st
+from theatrum.catalog import arrays, picture
+from theatrum.catalog.backend import PLANE
 from theatrum.catalog.connection import Catalog
 from theatrum.catalog.errors import BadArray, BadQuery, BadRecord, NotFound
 from theatrum.catalog.facts import facts_of_array
 from theatrum.catalog.freezing import manifest
 from theatrum.catalog.image import CatalogImage
+from theatrum.catalog.lineage import Lineage, Made
 from theatrum.catalog.local import LocalBackend
 from theatrum.catalog.record import recording
 
@@ -97,7 +101,8 @@ def test_metadata_are_data_frames(scan: CatalogImage) -> None:
     assert (row["SizeX"], row["SizeZ"], row["PhysicalSizeY"]) == (8, 4, 2.0)
     assert row["DimensionOrder"] == "XYZ"
     assert len(scan.biometa.planes) == 4
-    assert scan.biometa.planes["PositionZ"].tolist() == [0, 3, 6, 9]
+    assert scan.biometa.planes["position_z_mm"].tolist() == [0, 3, 6, 9]
+    assert [*scan.biometa.planes.columns] == [*PLANE]
     assert scan.biometa.device.loc["manufacturer", "value"] == "Maker"
     assert scan.biometa.dicom.loc["00180087", "value"] == "3"
     assert scan.biometa.protocol.loc["echo_time_ms", "value"] == 12.0
@@ -439,6 +444,45 @@ def test_a_picture_is_the_plane_as_radiologists_look(scan: CatalogImage) -> None
         scan.viewer.show(project="maxi")
 
 
+@given(
+    count=st.integers(1, 4000),
+    halvings=st.integers(0, 9),
+    place=st.floats(0, 1, exclude_max=True),
+)
+def test_an_index_counts_the_planes_of_level_0(
+    count: int, halvings: int, place: float
+) -> None:
+    index = int(place * count)
+    planes = np.arange(count)
+    for _ in range(halvings):
+        planes = planes[::2]  # the first plane of level 0 in each
+    found = picture.plane_at(index, count, len(planes))
+    assert planes[found] <= index
+    assert found == len(planes) - 1 or index < planes[found + 1]
+    assert picture.plane_at(index - count, count, len(planes)) == found
+    with pytest.raises(BadArray, match=f"0 to {count - 1}"):
+        picture.plane_at(count, count, len(planes))
+
+
+def test_a_large_image_is_shown_at_the_plane_that_was_asked_for(
+    catalog: Catalog,
+) -> None:
+    # Of 2100 columns a coarser level is drawn, that has half as many planes.
+    planes = np.arange(9, dtype=np.uint8)[:, None, None] * np.ones((1, 2, 2100), "u1")
+    along = {
+        dim: (dim, np.arange(n) * 1.0)
+        for dim, n in zip("zyx", planes.shape, strict=True)
+    }
+    array = xr.DataArray(planes, dims=("z", "y", "x"), coords=along)
+    saved = catalog.save(array, "long", project="mice", node="simulation")
+    assert saved.n_levels > 1
+    for index in (0, 4, 7, 8):
+        shown = saved.viewer.show(at=index, window=(0, 255))
+        assert abs(int(pixels(shown).max()) - index) <= 1
+    with pytest.raises(BadArray, match="0 to 8"):
+        saved.viewer.show(at=9)
+
+
 def test_a_viewer_leafs_through_the_planes(scan: CatalogImage) -> None:
     box = scan.viewer()
     controls, picture = box.children
@@ -455,3 +499,26 @@ def test_a_notebook_shows_thumbnails(catalog: Catalog, scan: CatalogImage) -> No
     assert "data:image/jpeg;base64" in scan._repr_html_()
     assert max(scan.thumbnail(6).size) == 6
     assert scan.viewer._repr_png_().startswith(b"\x89PNG")
+
+
+def test_a_lineage_of_many_steps_tells_each_thing_once(scan: CatalogImage) -> None:
+    steps = 18
+    things = {("image", str(at)): {"name": f"step {at}"} for at in range(steps + 1)}
+    runs = tuple(
+        Made(
+            id=str(at), node="add", version="", params={}, state="succeeded",
+            requested_by="erika", on_behalf_of=None, started_at=None, ended_at=None,
+            used=tuple(("image", ("image", str(one))) for one in (at - 1, 0, at // 2)),
+            made=(("image", ("image", str(at))),),
+        )
+        for at in range(1, steps + 1)
+    )  # fmt: skip
+    found = Lineage(("image", str(steps)), things, runs)
+    lines = found.tree().splitlines()
+    assert len(lines) <= 4 * steps + 1
+    told = [line.strip().removeprefix("by ") for line in lines]
+    assert sorted(
+        one for one in told if one.startswith("image") and ")" not in one
+    ) == (sorted(f"image step {at}" for at in range(steps + 1)))
+    assert "image step 0 (see above)" in told
+    assert len(found._repr_html_()) < 1000 * steps * 4

@@ -143,7 +143,8 @@ def opened(
             workers = closing.enter_context(Workers(home, wishes.limits))
         with recording(database, wishes.actor) as book:
             project = book.project(wishes.project)
-            rules = rules_of(book.session, project.id)
+            rules, faults = rules_of(book.session, project.id)
+        report.warnings += [one for one in faults if one not in report.warnings]
         yield Run(
             database=database,
             home=home,

@@ -60,6 +60,8 @@ class Report:
     interrupted: bool = False
     started: str = ""
     ended: str = ""
+    warnings: list[str] = field(default_factory=list)
+    """What is wrong beyond single items, such as a rule that cannot be used."""
 
     def add(self, entry: Entry) -> None:
         self.entries.append(entry)
@@ -91,6 +93,7 @@ class Report:
             "ended": self.ended,
             "interrupted": self.interrupted,
             "counts": self.counts,
+            "warnings": self.warnings,
             **{
                 status: [asdict(one) for one in self.entries if one.status == status]
                 for status in self.counts

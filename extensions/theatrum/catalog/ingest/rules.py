@@ -103,13 +103,23 @@ def parse(
     )
 
 
-def rules_of(session: Session, project_id: int) -> list[Rule]:
-    """The rules of a project, the first one to try first."""
+def rules_of(session: Session, project_id: int) -> tuple[list[Rule], list[str]]:
+    """A project's rules, the first one to try first, and what is wrong with others.
+
+    One that cannot be understood is left out, and stops nothing: rules are looked at
+    when they are written, but an older one may be there, or come from elsewhere.
+    """
     query = select(FileRule).where(
         FileRule.project_id == project_id, FileRule.deleted_at.is_(None)
     )
     rows = session.scalars(query.order_by(FileRule.priority, FileRule.id))
-    return [parse(row.name, row.pattern, row.fields, row.priority) for row in rows]
+    rules, faults = [], []
+    for row in rows:
+        try:
+            rules.append(parse(row.name, row.pattern, row.fields, row.priority))
+        except BadRule as error:
+            faults.append(f"The rule {row.name} was left out: {error}")
+    return rules, faults
 
 
 def classify(

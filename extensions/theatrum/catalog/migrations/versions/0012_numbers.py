@@ -84,6 +84,12 @@ def _only_json(bind: sa.Connection, name: str, column_name: str) -> None:
         bind.execute(this.values({column_name: said}))
 
 
+def _rounded(step: float) -> float:
+    """As `theatrum.catalog.facts.in_digits` does from now on."""
+    rounder = float(f"{step:.6g}")
+    return rounder if abs(rounder - step) <= 2e-7 * step else float(f"{step:.7g}")
+
+
 def _in_digits(bind: sa.Connection) -> None:
     steps = [sa.column(name, sa.Float()) for name in _STEPS]
     image = sa.table("image", sa.column("id", sa.String()), *steps)
@@ -93,7 +99,7 @@ def _in_digits(bind: sa.Connection) -> None:
     for row in bind.execute(sa.select(image)).mappings():
         old = {name: row[name] for name in _STEPS}
         new = {
-            name: None if step is None else float(f"{step:.7g}")
+            name: None if step is None else _rounded(step)
             for name, step in old.items()
         }
         if new != old:
