@@ -16,7 +16,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -32,6 +32,8 @@ TELL_S: Final = 1.0
 """Between two states of a cluster."""
 STALE_S: Final = 15.0
 """A state that is older is of a worker that is no more, or that hangs."""
+KILLED_S: Final = 3600.0
+"""After which such a state is removed."""
 SCALABLE: Final = frozenset({"local", "kube", "slurm", "gateway"})
 """Kinds of engines whose clusters are made for a batch, and so are ours to scale."""
 MOST_WORKERS: Final = 1024
@@ -78,6 +80,7 @@ def told(home: Home, engine: Engine, batch: str) -> Iterator[None]:
     done = threading.Event()
     file = _folder(home) / f"{socket.gethostname()}-{os.getpid()}-{batch}.json"
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _forget_killed(home)
     teller = threading.Thread(
         target=_tell, args=(home, engine, batch, file, done), daemon=True
     )
@@ -88,6 +91,14 @@ def told(home: Home, engine: Engine, batch: str) -> Iterator[None]:
         done.set()
         teller.join(TELL_S)
         file.unlink(missing_ok=True)
+
+
+def _forget_killed(home: Home) -> None:
+    """Remove what workers that were killed left behind."""
+    for file in _folder(home).iterdir():
+        with suppress(FileNotFoundError):
+            if time.time() - file.stat().st_mtime > KILLED_S:
+                file.unlink()
 
 
 def _tell(
