@@ -4,7 +4,8 @@ It keeps a few runs waiting for each worker and reads further items only when ot
 ended, so that a hundred thousand of them take no more memory than a hundred, and the
 scheduler never sees more than the window. A few more have their rows already, since
 rows are cheap only when many are written together. It runs in one thread, which alone
-writes.
+writes; while it does, results that arrive send the next of those on, so that no worker
+waits for a transaction.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import itertools
 import logging
 import queue
 import shutil
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -75,6 +77,9 @@ class Driver:
         self._out: dict[str, Begun] = {}
         self._waiting: list[Wanted] = []
         self._ready: deque[Begun] = deque()
+        self._at_pool: set[str] = set()
+        self._sending = threading.Lock()
+        self._window = 1
         self._later: list[tuple[float, int, Wanted]] = []
         self._tries: dict[str, int] = {}
         self._suspects: set[str] = set()
@@ -143,9 +148,6 @@ class Driver:
         found = known.get((item.key, ""))
         return found is not None and found[1] in FINAL
 
-    def _room(self) -> int:
-        return self.rules.window * self.pool.workers - len(self._out)
-
     def _fill(self, feed: Iterator[tuple[list[Item], Runs]]) -> bool:
         while len(self._waiting) + len(self._ready) < TOGETHER:
             group, known = next(feed, (None, None))
@@ -160,10 +162,11 @@ class Driver:
             self._waiting.insert(0, heapq.heappop(self._later)[2])
         if self._over():
             return
+        self._window = self.rules.window * self.pool.workers
         self._submit()
         # A whole batch may be found done: between two looks, so much and no more.
         for _ in range(_TURNS):
-            if self._ready or not self._waiting:
+            if len(self._ready) >= TOGETHER // 2 or not self._waiting:
                 return
             group, self._waiting = self._waiting[:TOGETHER], self._waiting[TOGETHER:]
             self._begin(group)
@@ -194,15 +197,44 @@ class Driver:
                 self._ready.append(one)
 
     def _submit(self) -> None:
-        """Send what is written down, as far as the window lets."""
-        room = self._room() if self._ready else 0
-        while room > 0 and self._ready:
-            one = self._ready.popleft()
-            self._out[one.task.run_id] = one
-            room -= 1
-            apart = self.rules.isolate or one.task.run_id in self._suspects
-            work = perform_apart if apart else perform
-            self.pool.submit(work, one.task, self._ended.put, self._on_progress)
+        """Send what is written down, as far as the window lets; from any thread."""
+        if not self._sending.acquire(blocking=False):
+            return  # somebody does, and the driver looks again soon
+        try:
+            # Where a failure may stop the rest, none is ahead of what was looked at.
+            ahead = self.rules.on_error == "continue"
+            busy = len(self._at_pool) if ahead else len(self._out)
+            for _ in range(self._window - busy):
+                if not self._ready or self._over():
+                    break
+                self._send_on(self._ready.popleft())
+        finally:
+            self._sending.release()
+
+    def _send_on(self, one: Begun) -> None:
+        run_id = one.task.run_id
+        self._out[run_id] = one
+        self._at_pool.add(run_id)
+        apart = self.rules.isolate or run_id in self._suspects
+        work = perform_apart if apart else perform
+        try:
+            self.pool.submit(work, one.task, self._arrived, self._on_progress)
+        except BaseException:
+            self._out.pop(run_id, None)
+            self._at_pool.discard(run_id)
+            self._ready.appendleft(one)
+            raise
+
+    def _arrived(self, done: Done) -> None:
+        """Take a result, in a thread of the pool's, and send the next run."""
+        self._at_pool.discard(done.run_id)
+        self._ended.put(done)
+        if self.rules.on_error != "continue":
+            return  # whether there is a next one is for the driver to say
+        try:
+            self._submit()
+        except Exception as error:  # the boundary: the driver sends, and tells, it anew
+            logger.debug("a run is not sent yet", exc_info=error)
 
     # Taking
 
@@ -322,7 +354,8 @@ class Driver:
         left = [*self._waiting, *(one[2] for one in self._later)]
         self._waiting, self._later = [], []
         # What was never tried loses its row: it gets one when it is.
-        ready, self._ready = list(self._ready), deque()
+        with self._sending:
+            ready, self._ready = list(self._ready), deque()
         self.ledger.take_back(one for one in ready if one.wanted.attempt == 1)
         left += [one.wanted for one in ready if one.wanted.attempt > 1]
         have_rows = [one for one in left if one.run_id]

@@ -17,9 +17,10 @@ from sqlalchemy import func, select
 
 from theatrum.catalog.engine import keys
 from theatrum.catalog.engine.ending import FINAL, GOOD, end
-from theatrum.catalog.engine.entering import define, enter
+from theatrum.catalog.engine.entering import changed, define, enter
 from theatrum.catalog.engine.wanted import Begun, Wanted
 from theatrum.catalog.engine.work import Done, Ref, Source, Task, failure_of
+from theatrum.catalog.feed import tell
 from theatrum.catalog.record import Book, recording
 from theatrum.catalog.tables import (
     Asset,
@@ -177,6 +178,26 @@ class Ledger:
             for several in self.outputs(run_id).values()
             for one in several
         )
+
+    def again(self) -> int:
+        """Want some runs once more that gave nothing; returns how many, 0 at the end.
+
+        A few hundred in a transaction: others write in between.
+        """
+        query = select(Run).where(
+            Run.batch_id == self.batch_id,
+            Run.state.in_(("failed", "cancelled", "skipped")),
+        )
+        with self.recording() as book, book.session.no_autoflush:
+            rows = book.session.scalars(query.limit(ASKED_AT_ONCE)).all()
+            for row in rows:
+                if row.state == "skipped":
+                    # It never began: it gets a row when it does.
+                    book.session.delete(row)
+                    tell(book.session, book.actor, row, "delete", [])
+                else:
+                    changed(book, row, state="queued", error=None, ended_at=None)
+        return len(rows)
 
     # The batch itself
 
