@@ -120,22 +120,8 @@ class Batch:
     def again(self) -> None:
         """Want once more what failed, was cancelled or skipped; `resume` does it."""
         self._ledger.cancel_file.unlink(missing_ok=True)
-        with recording(
-            self._backend.database,
-            self._backend.user,
-            on_behalf_of=self._backend.on_behalf_of,
-        ) as book:
-            rows = book.session.scalars(
-                select(Run).where(
-                    Run.batch_id == self.id,
-                    Run.state.in_(("failed", "cancelled", "skipped")),
-                )
-            ).all()
-            for row in rows:
-                if row.state == "skipped":
-                    book.delete(row)  # it never began: it gets a row when it does
-                else:
-                    book.change(row, state="queued", error=None, ended_at=None)
+        while self._ledger.again():
+            pass
 
     def cancel(self) -> None:
         """Stop it: running nodes are told, stuck ones of their own process killed."""
