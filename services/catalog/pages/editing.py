@@ -271,7 +271,7 @@ def _read_step(draft: Draft, at: int, step: Step, form: Fields) -> None:
         step.pop("when", None)
         return
     try:
-        limit = float(text or "0")
+        limit = fields.finite(text or "0")
     except ValueError:
         draft.faults.append(f"the condition of {step['key']!r} is no number: {text}")
         return

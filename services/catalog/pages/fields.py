@@ -9,6 +9,7 @@ value is always the node's own (`Node.checked_parameters`).
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -191,9 +192,17 @@ def _read(each: Input, text: str) -> Any:
         return [word.strip() for word in text.split(",") if word.strip()]
     written = f"[{text}]" if each.kind == "numbers" else text
     try:
-        said = json.loads(written)
-    except ValueError as err:
+        said = json.loads(written, parse_float=finite, parse_constant=finite)
+    except (ValueError, RecursionError) as err:
         raise BadQuery(f"{each.title} cannot be read: {text}") from err
     if each.kind == "number" and not isinstance(said, int | float):
         raise BadQuery(f"{each.title} is a number: {text}")
     return said
+
+
+def finite(text: str) -> float:
+    """A number that JSON can hold; raises ValueError for the others."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(text)
+    return number

@@ -15,11 +15,12 @@ from services.catalog.api import exports, listing, rights
 from services.catalog.api import queries as saved
 from services.catalog.api.here import Here, Service
 from services.catalog.api.wire import OverTheWire
-from services.catalog.pages import browse, downloads
+from services.catalog.pages import browse, downloads, questions
 from services.catalog.pages.rendering import STATIC, page
 
 router = APIRouter(include_in_schema=False)
 router.include_router(downloads.router)
+router.include_router(questions.router)
 
 
 @router.get("/")
@@ -27,6 +28,8 @@ def front_page(request: Request, service: Here, visitor: Visitor) -> Response:
     """What the address asks, as thumbnails, with what it can be narrowed by."""
     words = dict(request.query_params)
     backend = rights.Right(visitor, rights.READ).backend(service)
+    with service.database.reading() as session:
+        may_keep = bool(rights.Right(visitor, rights.WRITE).projects(session))
     try:
         browse.refuse_unknown(words)
         found = browse.seen(service, backend, words)
@@ -44,6 +47,7 @@ def front_page(request: Request, service: Here, visitor: Visitor) -> Response:
         fault=fault,
         queries=_kept(backend),
         sorts=browse.SORTS,
+        may_keep=may_keep,
         may_make=rights.may_make_projects(visitor),
     )
 

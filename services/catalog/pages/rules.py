@@ -203,12 +203,23 @@ def _typed(form: Fields) -> Typed:
 
 def _tried(service: Service, right: rights.Right, typed: Typed) -> list[dict[str, Any]]:
     """Of each item that waits what the rule would say, and which rule comes first."""
-    said = inbox.tried(service, right, typed.project, typed.pattern, typed.said())
+    said = {
+        row["id"]: row["fields"]
+        for row in inbox.tried(
+            service, right, typed.project, typed.pattern, typed.said()
+        )
+    }
     first = _before(service, right, typed)
-    items = inbox.items(service, right, project=typed.project)
     return [
-        row | {"first": _first(first, item), "now": item["proposal"], "item": item}
-        for row, item in zip(said, items, strict=False)
+        {
+            "id": item["id"],
+            "title": item["title"],
+            "fields": said.get(item["id"]),
+            "first": _first(first, item),
+            "now": item["proposal"],
+            "coming": item["coming"],
+        }
+        for item in inbox.items(service, right, project=typed.project)
     ]
 
 
@@ -270,7 +281,7 @@ def _keep(
         key = str(row.id)
     told = 0
     for item in waiting:
-        if item["fields"] and not item["first"] and not item["item"]["coming"]:
+        if item["fields"] and not item["first"] and not item["coming"]:
             inbox.edit(service, right, item["id"], item["fields"])
             told += 1
     return key, told

@@ -20,11 +20,12 @@ from theatrum.catalog.tables import FileRule, ProjectGroup
 
 from hub.settings import load
 from services.catalog import intake, worker
-from tests.browser import Traffic, browser
+from tests.browser import WAIT_MS, Traffic, browser
 from tests.services.catalog.running import Site, catalogue
 
 PEOPLE = {"ria": ["lab"], "leo": ["readers"]}
 SHOTS = os.environ.get("THEATRUM_SHOTS", "")
+expect.set_options(timeout=WAIT_MS)  # a loaded machine draws a page in many seconds
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +76,7 @@ def page(context: BrowserContext, site: Site) -> Iterator[Page]:
     context.add_cookies([site.cookie("ria")])
     traffic = Traffic.of(context)
     made = context.new_page()
-    made.set_default_timeout(30_000)
+    made.set_default_timeout(WAIT_MS)
     complaints: list[str] = []
     made.on("pageerror", lambda error: complaints.append(str(error)))
     made.on(
@@ -165,11 +166,33 @@ def test_a_download_begins_at_once_or_is_made_where_one_sees_how_far(
     page.get_by_role("link", name="Bundle").click()
     expect(page.get_by_text("This download is large")).to_be_visible()
     with page.expect_download() as fetched:
-        page.get_by_role("link", name="Fetch").press("Enter", timeout=60_000)
+        page.get_by_role("link", name="Fetch").press("Enter")
     assert fetched.value.suggested_filename == "bundle.zip"
     _look(page, "downloads")
     page.get_by_role("button", name="Forget").press("Enter")
     expect(page.get_by_text("Small downloads begin at once")).to_be_visible()
+
+
+def test_a_person_keeps_a_question_and_finds_it_in_the_menu(
+    page: Page, site: Site
+) -> None:
+    page.goto(f"{site.url}/?name__in=sub-01_t1w,sub-02_t1w")
+    page.get_by_role("link", name="Keep this question").press("Enter")
+    page.get_by_label("Title").fill("First two")
+    page.get_by_label("Its download is").select_option("bundle")
+    page.get_by_role("button", name="Keep it").press("Enter")
+    expect(page.get_by_role("status")).to_contain_text("The question is kept")
+    page.get_by_role("button", name="Take First two away").press("Enter")
+    expect(page.get_by_role("button", name="Take First two away")).to_be_hidden()
+    page.get_by_role("button", name="Undo").press("Enter")
+    _look(page, "questions")
+    page.get_by_role("link", name="Images", exact=True).last.click()
+    page.get_by_text("Saved queries").press("Enter")
+    expect(page.get_by_role("link", name="Download First two")).to_contain_text(
+        "2 images"
+    )
+    page.get_by_role("link", name="First two", exact=True).press("Enter")
+    expect(page.get_by_role("heading", name="2 images")).to_be_visible()
 
 
 def test_a_person_reviews_what_waits(page: Page, site: Site, working: None) -> None:
@@ -269,9 +292,9 @@ def test_a_person_runs_a_node_and_follows_its_batch(
     page.get_by_role("button", name="Run on 3 images").click()
     expect(page).to_have_url(re.compile("/batches/"))
     # It follows by itself, without a reload.
-    expect(page.locator(".matrix tbody tr")).to_have_count(3, timeout=60_000)
+    expect(page.locator(".matrix tbody tr")).to_have_count(3)
     expect(page.locator(".headline > .state").first).to_contain_text(
-        "ended with failures", timeout=60_000
+        "ended with failures"
     )
     signs = page.locator(".matrix td .state").all_inner_texts()
     assert sorted(one.strip()[0] for one in signs) == ["✓", "✓", "✗"]
@@ -286,7 +309,7 @@ def test_a_person_runs_a_node_and_follows_its_batch(
     page.get_by_role("button", name="Do once more what is chosen").press("Enter")
     expect(page.get_by_text("What failed is done once more")).to_be_visible()
     retry = page.get_by_role("button", name="Do once more what failed")
-    retry.press("Enter", timeout=60_000)
+    retry.press("Enter")
     expect(page.get_by_text("What failed is done once more")).to_be_visible()
     page.locator(".matrix a.state").first.click()
     expect(page.locator("#lineage").get_by_text("project(").first).to_be_visible()
