@@ -54,7 +54,7 @@ def acquisition(fields: Mapping[str, Any], known: Acquisition) -> Acquisition:
             device[ours] = fields[name]
     for name, ours in _MS.items():
         value = fields.get(name)
-        if isinstance(value, int | float) and math.isfinite(value):
+        if _is_number(value):
             protocol[ours] = round(float(value) * 1000, 6)
     for name, ours in _PLAIN.items():
         if _is_short(fields.get(name)):
@@ -78,15 +78,21 @@ def acquisition(fields: Mapping[str, Any], known: Acquisition) -> Acquisition:
     )
 
 
+def _is_number(value: Any) -> bool:
+    """Whether it is a number that a float holds; JSON has integers of any length."""
+    try:
+        return isinstance(value, int | float) and math.isfinite(value)
+    except OverflowError:
+        return False
+
+
 def _is_short(value: Any) -> bool:
     if isinstance(value, str):
         return 0 < len(value) <= 200
     if isinstance(value, bool | int | float):
-        return math.isfinite(value)
+        return _is_number(value)
     if isinstance(value, list):
         return len(value) <= 4096 and all(
-            (isinstance(one, int | float) and math.isfinite(one))
-            or (isinstance(one, str) and len(one) < 65)
-            for one in value
+            _is_number(one) or (isinstance(one, str) and len(one) < 65) for one in value
         )
     return False

@@ -6,6 +6,7 @@ of the header's `space`; others than RAS and LPS are turned into LPS.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -58,6 +59,7 @@ _TYPES: Final = {
     }.items()
     for name in names
 }
+_HEADER_BYTES: Final = 2**20
 _COLOURS: Final = ("rgb-color", "rgba-color", "3-color", "4-color", "vector", "list")
 _MM: Final = {"mm": 1.0, "um": 1e-3, "micron": 1e-3, "µm": 1e-3, "cm": 10.0, "m": 1e3}
 
@@ -66,8 +68,12 @@ def open_nrrd(path: Path) -> Scene:
     """The volume of a .nrrd or .nhdr; raises FormatError."""
     try:
         with path.open("rb") as file:
-            header = dict(nrrd.read_header(file))
-            at = file.tell()
+            # Its lines have any length: no more is looked at than a header takes.
+            start = io.BytesIO(file.read(_HEADER_BYTES))
+        header = dict(nrrd.read_header(start))
+        at = start.tell()
+        if at == _HEADER_BYTES:
+            raise Damaged(f"{path.name} has an NRRD header without end.")
         return _scene(path, header, at)
     except (nrrd.NRRDError, ValueError, KeyError, TypeError, IndexError) as error:
         raise Damaged(f"{path.name} has a damaged NRRD header.") from error

@@ -9,6 +9,7 @@ convention and facts that OME-Zarr has no place for until its version 0.6.
 from __future__ import annotations
 
 import json
+import math
 import posixpath
 import zipfile
 from collections.abc import Mapping
@@ -63,6 +64,8 @@ _SECONDS: Final = {
     "hour": 3600.0,
 }
 _MOST_METADATA: Final = 16 * 2**20
+MOST_CHUNKS: Final = 50_000_000
+"""Of one level: more than any file system holds as files of one image."""
 # What zarr and its codecs raise for arrays that are not as their metadata say.
 ZARR_ERRORS: Final = (
     ValueError, TypeError, KeyError, IndexError, AttributeError, ArithmeticError,
@@ -220,6 +223,13 @@ def _scene(
             }
             opener = ZarrArray(path, File.of(_metadata_file(path, dataset)), array_path)
             chunks = getattr(array, "shards", None) or array.chunks
+            count = math.prod(
+                -(-size // one) for size, one in zip(array.shape, chunks, strict=True)
+            )
+            if count > MOST_CHUNKS:
+                raise Damaged(
+                    f"{path.name} lies in {count} chunks; store it in larger ones."
+                )
             levels.append(
                 labelled(
                     Stored(opener, array.shape, _plain(array.dtype)),

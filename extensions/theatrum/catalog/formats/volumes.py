@@ -50,6 +50,10 @@ _HEADER_ERRORS = (
 )
 
 
+SIDECAR_BYTES = 16 * 2**20
+"""The longest JSON file that is read beside an image."""
+
+
 def kind_of(path: Path, start: bytes) -> str:
     """ "nifti", "mgh", "analyze" or "": what a file begins as, packed or not."""
     plain = start
@@ -127,6 +131,8 @@ def with_sidecar(scene: Scene, sidecar: Path) -> Scene:
 
     Raises Damaged where it is no JSON.
     """
+    if sidecar.stat().st_size > SIDECAR_BYTES:
+        raise Damaged(f"{sidecar.name} is too long for a sidecar.")
     try:
         fields = json.loads(sidecar.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:

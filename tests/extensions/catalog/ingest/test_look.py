@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import io
+import json
 import tarfile
+import zlib
 from pathlib import Path
 
+import numpy as np
+import pydicom
 import pytest
+import xarray as xr
 from theatrum.catalog.formats import Damaged
+from theatrum.catalog.formats.volumes import SIDECAR_BYTES
 from theatrum.catalog.ingest import Workers, archives
 from theatrum.catalog.ingest.errors import HostileArchive
 from theatrum.catalog.ingest.look import Limits, Looker
+from theatrum.catalog.zarr_store import write
 
 from tests import stacks
 from tests.extensions.catalog.ingest.conftest import TakeIn
@@ -82,3 +90,53 @@ def test_what_files_begin_as_is_looked_at_by_another_process(
     other = tmp_path / "b.txt"
     other.write_text("nothing")
     assert workers.looker.kinds([path, other]) == ["nifti", ""]
+
+
+def _bomb(path: Path) -> Path:
+    """A deflated DICOM file of some kilobytes that unpacks to 300 MB."""
+    meta = pydicom.dataset.FileMetaDataset()
+    meta.MediaStorageSOPClassUID = pydicom.uid.MRImageStorage
+    meta.MediaStorageSOPInstanceUID = "1.2.3"
+    meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
+    held = io.BytesIO(bytes(128) + b"DICM")
+    held.seek(0, io.SEEK_END)
+    pydicom.filewriter.write_file_meta_info(held, meta, enforce_standard=False)
+    machine = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    for _ in range(300):
+        held.write(machine.compress(bytes(10**6)))
+    path.write_bytes(held.getvalue() + machine.flush())
+    return path
+
+
+def test_headers_that_mean_harm_are_refused_at_once(
+    tmp_path: Path, workers: Workers
+) -> None:
+    looker = workers.looker
+    (found,) = looker.identify([_bomb(tmp_path / "a.dcm")])
+    assert "unpacks to more" in found.refusal
+    long = tmp_path / "a.nrrd"
+    long.write_bytes(b"NRRD0005\ntype: " + b"a" * 2**21)
+    with pytest.raises(Damaged, match="header"):
+        looker.describe([long], "nrrd", planes=tmp_path)
+    image = stacks.write_nifti(tmp_path / "b.nii", stacks.VOLUME)
+    sidecar = tmp_path / "b.json"
+    sidecar.write_text(f'{{"FlipAngle": {"9" * 4000}, "EchoTime": 1e999}}')
+    assert looker.describe([image], "nifti", planes=tmp_path)
+    sidecar.write_text(json.dumps({"a": "x" * SIDECAR_BYTES}))
+    with pytest.raises(Damaged, match="too long for a sidecar"):
+        looker.describe([image], "nifti", planes=tmp_path)
+
+
+def test_an_image_of_more_chunks_than_files_is_refused(
+    tmp_path: Path, workers: Workers
+) -> None:
+    path = tmp_path / "a.ome.zarr"
+    write(xr.DataArray(np.zeros((4, 5), np.uint8), dims=["y", "x"]), path)
+    document = path / "scale0" / "image" / "zarr.json"
+    said = json.loads(document.read_text())
+    said["shape"] = [2**20, 2**20]
+    said["chunk_grid"]["configuration"]["chunk_shape"] = [1, 1]
+    said["codecs"] = [{"name": "bytes"}]
+    document.write_text(json.dumps(said))
+    with pytest.raises(Damaged, match="store it in larger ones"):
+        workers.looker.describe([path], "ome-zarr", planes=tmp_path)

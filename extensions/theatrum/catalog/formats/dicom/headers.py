@@ -7,13 +7,15 @@ description into which somebody typed them is left out.
 from __future__ import annotations
 
 import math
+import os
 import re
 import struct
 import warnings
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import IO, Any, Final, cast
 
 import pydicom
 from pydicom.dataset import Dataset
@@ -24,6 +26,13 @@ from theatrum.catalog.formats.scene import Acquisition, Modality
 from theatrum.deidentify.pseudonyms import Pseudonyms
 
 WHOLE_SLIDE: Final = "1.2.840.10008.5.1.4.1.1.77.1.6"
+_DEFLATED: Final = b"1.2.840.10008.1.2.1.99"
+_DEFLATED_WITHIN: Final = 1024
+"""Bytes within which a file says that it is deflated."""
+_RATIO: Final = 100
+_HONEST_BYTES: Final = 64 * 2**20
+_MOST_BYTES: Final = 2**31
+"""Of a deflated file: bytes for each packed one, what is always honest, and at most."""
 # What pydicom raises for damaged files, at opening or when a value is looked at.
 DAMAGED: Final = (
     InvalidDicomError, BytesLengthException, OSError, EOFError, ValueError, KeyError,
@@ -202,6 +211,7 @@ def read_header(path: Path) -> Header:
         with path.open("rb") as file, warnings.catch_warnings():
             # pydicom's warnings quote values, which can be a patient's.
             warnings.simplefilter("ignore")
+            _refuse_bomb(file)
             dataset = pydicom.dcmread(
                 file, stop_before_pixels=True, specific_tags=_TAGS, force=True
             )
@@ -232,6 +242,32 @@ def read_header(path: Path) -> Header:
         raise Damaged(
             f"{path.name} is no DICOM file that can be read ({kind}). Copy it again."
         ) from error
+
+
+def _refuse_bomb(file: IO[bytes]) -> None:
+    """Raise Damaged for a deflated file that unpacks to more than it can honestly hold.
+
+    pydicom unpacks such a file whole, whatever it is asked for.
+    """
+    start = file.read(_DEFLATED_WITHIN)
+    if _DEFLATED in start:
+        length = int.from_bytes(start[140:144], "little")
+        file.seek(144 + length)
+        size = os.fstat(file.fileno()).st_size
+        left = min(max(size * _RATIO, _HONEST_BYTES), _MOST_BYTES)
+        machine = zlib.decompressobj(-zlib.MAX_WBITS)
+        while piece := file.read(2**16):
+            while piece:
+                left -= len(machine.decompress(piece, 2**20))
+                if left < 0:
+                    raise Damaged(
+                        "A deflated DICOM file unpacks to more than an image takes. "
+                        "Store it in another transfer syntax."
+                    )
+                piece = machine.unconsumed_tail
+            if machine.eof:
+                break
+    file.seek(0)
 
 
 def _name_of(uid: str) -> str:
