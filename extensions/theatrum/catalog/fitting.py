@@ -57,14 +57,13 @@ def fitted(
 
     said = dict(values)
     if model is Roi and (row is None or {"kind", "geometry", "axes"} & said.keys()):
-        axes = whole("axes", None) or []
+        # A geometry that is drawn anew says its own axes, or has the usual ones.
+        axes = said.get("axes") if "geometry" in said else whole("axes", None)
         geometry = whole("geometry", None)
-        axes = _region(whole("kind", None), geometry, axes)
-        if axes:
-            said["axes"] = axes
+        said["axes"] = _region(whole("kind", None), geometry, axes or [])
         if row is not None:
             box = dict.fromkeys(f"{axis}{end}" for axis in "xyzt" for end in "01")
-            said = box | box_of(geometry or {}, axes or ["x", "y"]) | said
+            said = box | box_of(geometry or {}, said["axes"]) | said
     elif model is FileRule:
         from theatrum.catalog.ingest.rules import parse
 
@@ -85,7 +84,7 @@ def _region(kind: Any, geometry: Any, axes: Any) -> list[str]:
     if len(set(axes)) < len(axes):
         raise BadRecord("each of the axes is named once")
     if not geometry and kind == "mask":
-        return axes  # its pixels are an image
+        return axes or ["x", "y"]  # its pixels are an image
     if not isinstance(geometry, Mapping) or geometry.get("type") not in KINDS[kind]:
         types = " or ".join(KINDS[kind])
         raise BadRecord(
@@ -107,7 +106,7 @@ def _region(kind: Any, geometry: Any, axes: Any) -> list[str]:
         raise BadRecord(f"positions have {size} numbers, and axes name {len(axes)}")
     if not axes and size > 3:
         raise BadRecord("say as axes what the numbers of a position are")
-    return axes or ["x", "y", "z"][:size] if size > 2 else axes
+    return axes or ["x", "y", "z"][:size]
 
 
 def _is_line(coordinates: Any) -> bool:

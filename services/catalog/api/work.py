@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Path, Query, Request, Response
@@ -315,6 +316,8 @@ def asked(backend: LocalBackend, body: Order) -> CatalogQuery[Any]:
         )
     return query
 
+    if body.by is not None:  # told here, and not where a batch would have failed
+        backend.compiler.rows(replace(spec, values=(body.by,)))
 
 # Any: a flow's JSON
 def wrong(graph: Mapping[str, Any]) -> list[str]:

@@ -9,10 +9,14 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import theatrum
 from theatrum import catalog as current
 from theatrum.catalog import arrays
+from theatrum.catalog.backend import PLANE
 from theatrum.catalog.connection import Catalog, connect
 from theatrum.catalog.errors import (
     BadArray,
@@ -20,11 +24,18 @@ from theatrum.catalog.errors import (
     NotAllowed,
     NotConnected,
     NotFound,
+    NotOpened,
 )
 from theatrum.catalog.facts import facts_of_array
 from theatrum.catalog.receiving import receive
 from theatrum.catalog.record import recording
-from theatrum.catalog.tables import ProjectGroup
+from theatrum.catalog.tables import (
+    Image,
+    PlaneTable,
+    Project,
+    ProjectGroup,
+    new_id,
+)
 
 from tests.extensions.catalog.test_image import AFFINE, voxels
 from tests.services.catalog.running import Site, catalogue
@@ -61,6 +72,29 @@ def test_an_array_is_read_block_by_block_over_http(ann: Catalog) -> None:
     assert image.sel(z=6).to_numpy()[0, 0] == 200
     with pytest.raises(BadArray):
         image.sel(q=1)
+
+
+def test_planes_and_slides_are_told_far_away_as_near(
+    site: Site, ann: Catalog, tmp_path: Path
+) -> None:
+    image = ann.images["mice/scan"]
+    near = connect(site.home.root).images["mice/scan"]
+    pd.testing.assert_frame_equal(image.biometa.planes, near.biometa.planes)
+    said = {"t": [0, 0], "c": [0, 0], "z": [0, 1], "position_x_mm": [1.5, 1.5]}
+    table = tmp_path / "planes.parquet"
+    pq.write_table(pa.table(said | {"instance_uid": ["1", "2"]}), table)
+    with recording(site.app.state.service.database, "ann") as book:
+        row = book.get(Image, image.id)
+        asset = book.asset(row, role="planes", uri=str(table))
+        book.add(PlaneTable(id=new_id(), image_id=row.id, asset_id=asset.id))
+        slide = book.image(book.get(Project, row.project_id), path="/s", name="slide")
+        book.change(slide, modality="SM", n_x=9, n_y=9)
+    far, here = image.biometa.planes, near.biometa.planes
+    pd.testing.assert_frame_equal(far, here)
+    assert [*far.columns] == [*PLANE, "instance_uid"]
+    assert far["position_x_mm"].tolist() == [1.5, 1.5]
+    with pytest.raises(NotOpened, match="open it there"):
+        ann.images["mice/slide"].viewer()
 
 
 def test_a_bag_of_far_arrays_is_opened_where_it_is_worked_on(ann: Catalog) -> None:

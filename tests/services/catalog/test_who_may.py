@@ -242,7 +242,7 @@ def test_nothing_is_put_into_another_project(
         "inbox/reject": {"items": before["inbox"], "reason": "x"},
         "inbox/try": {"pattern": "x", "fields": {}},
         "saved_queries": {"slug": "x", "spec": {"of": "images"}},
-        "rois": {"image_id": image, "kind": "box", "geometry": {}},
+        "rois": {"image_id": image, "kind": "mask", "geometry": {}},
         "views": {"image_id": image, "name": "x"},
         "transforms": {"from_image_id": image, "kind": "affine"},
         "annotations": {"target_kind": "image", "target_id": image, "kind": "tag",

@@ -129,6 +129,13 @@ def test_a_rule_and_a_query_that_cannot_be_used_are_refused(bob: httpx.Client) -
         assert answer.status_code == 422, answer.text
 
 
+def test_a_batch_by_a_field_that_is_none_is_refused(bob: httpx.Client) -> None:
+    order = {"node": "minmax", "query": {"of": "images"}, "by": "nope"}
+    answer = bob.post("batches", json=order)
+    assert answer.status_code == 422, answer.text
+    assert "nope" in answer.json()["detail"]
+
+
 def test_no_answer_to_a_change_tells_where_something_lies(
     site: Site, bob: httpx.Client
 ) -> None:

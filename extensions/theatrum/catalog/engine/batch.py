@@ -17,7 +17,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -400,6 +400,8 @@ def _close_after(thread: threading.Thread | None, engine: Engine) -> None:
     if thread is not None:
         thread.join()
     engine.close()
+    if by is not None:  # what is misspelt is told, whether the node takes one or many
+        backend.compiler.rows(replace(query.spec, values=(by,)))
 
 
 def rules_of(values: Mapping[str, Any]) -> tuple[Rules, dict[str, Any]]:

@@ -37,6 +37,14 @@ def _count(home: Path, table: str = "image") -> int:
         engine.dispose()
 
 
+def test_paths_that_are_not_there_are_a_wrong_call(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    done = _run("ingest", tmp_path / "nope", "--project", "study", "--home", home)
+    assert done.exit_code == 2
+    assert "There is no" in done.output
+    assert not home.exists()
+
+
 def test_ingest_says_what_it_took_and_writes_the_report(tmp_path: Path) -> None:
     scans.write_series(tmp_path / "source" / "scan")
     (tmp_path / "source" / "note.txt").write_text("hello")
