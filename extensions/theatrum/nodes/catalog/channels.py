@@ -82,7 +82,7 @@ def split_channels(image: Several) -> Sequence[Array]:
     """Give each channel as an image of its own."""
     names = names_of(image)
     return [
-        image.isel(c=at, drop=True).assign_attrs(channels=[name])
+        image.isel(c=at, drop=True).assign_attrs(channels=[name], part=name)
         for at, name in enumerate(names)
     ]
 
@@ -150,6 +150,9 @@ def flatfield(
 ) -> Annotated[Array, DType("float")]:
     """Even out the light: (image - dark) / (bright - dark), times its mean.
 
+    Pixels belong together by their place in the arrays, whatever millimetres each of
+    them was taken at.
+
     Parameters
     ----------
     bright
@@ -157,13 +160,28 @@ def flatfield(
     dark
         A picture without light; without one, 0.
     """
-    black = 0.0 if dark is None else dark.astype(np.float64)
-    light = bright.astype(np.float64) - black
+    black = 0.0 if dark is None else _laid_on(image, dark, "dark")
+    light = _laid_on(image, bright, "bright") - black
     mean = light.mean(("y", "x"))
     if bool((light <= 0).any()):
         raise BadValue("Somewhere the bright picture is no brighter than the dark one.")
     out = (image.astype(np.float64) - black) / light * mean
     return out.transpose(*image.dims).astype(np.float32).assign_attrs(image.attrs)
+
+
+def _laid_on(image: xr.DataArray, other: xr.DataArray, name: str) -> xr.DataArray:
+    """Return another image as floats without coordinates; raises BadValue.
+
+    By coordinates xarray would keep only those pixels whose places both of them name,
+    down to none at all.
+    """
+    strange = {dim: size for dim, size in other.sizes.items()
+               if image.sizes.get(dim) != size}  # fmt: skip
+    if strange:
+        told = ", ".join(f"{size} along {dim}" for dim, size in strange.items())
+        here = ", ".join(f"{image.sizes.get(dim, 0)} along {dim}" for dim in strange)
+        raise BadValue(f"The {name} picture has {told}, the image has {here}.")
+    return other.drop_vars(list(other.coords)).astype(np.float64)
 
 
 def _joined(
@@ -176,4 +194,6 @@ def _joined(
         if name == "c" or name in bare[0].dims
     ]
     out = xr.concat(bare, dim="c", join="override", coords="minimal", compat="override")
-    return out.transpose(*order).assign_attrs({**like.attrs, "channels": names})
+    kept = {name: value for name, value in like.attrs.items() if name != "part"}
+    out.attrs = {**kept, "channels": names}
+    return out.transpose(*order)

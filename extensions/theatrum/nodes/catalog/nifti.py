@@ -9,7 +9,8 @@ import xarray as xr
 
 from theatrum.node import BadValue, affine_of, spacing_of
 
-_BY_KIND = {"b": np.uint8, "e": np.float32}
+_WIDER = {np.dtype(bool): np.uint8, np.dtype(np.float16): np.float32}
+"""NIfTI-1 has neither truth nor halves of numbers."""
 
 
 def nifti_image(image: xr.DataArray) -> Any:
@@ -27,8 +28,7 @@ def nifti_image(image: xr.DataArray) -> Any:
     if "z" not in order:
         image, order = image.expand_dims("z"), ["x", "y", "z", *order[2:]]
     values = image.transpose(*order).values
-    if values.dtype.kind in _BY_KIND:
-        values = values.astype(_BY_KIND[values.dtype.kind])
+    values = values.astype(_WIDER.get(values.dtype.newbyteorder("="), values.dtype))
     if values.dtype in (np.dtype(np.int64), np.dtype(np.uint64)):
         values = _narrowed(values)
     values = np.ascontiguousarray(values).astype(values.dtype.newbyteorder("="))

@@ -90,6 +90,22 @@ def test_uneven_light_is_evened_out() -> None:
         flatfield.run({"image": seen})
 
 
+def test_a_flat_field_is_laid_on_by_pixels_and_not_by_millimetres() -> None:
+    def at(start: float, level: float) -> xr.DataArray:
+        along = start + np.arange(4) * 0.5
+        numbers = level + np.arange(16.0).reshape(4, 4)
+        return xr.DataArray(numbers, dims=("y", "x"), coords={"y": along, "x": along})
+
+    image, bright, dark = at(10, 50), at(0, 20), at(3, 1)
+    out = flatfield(image, bright, dark)
+    light = bright.values - dark.values
+    wanted = (image.values - dark.values) / light * light.mean()
+    assert np.allclose(out.values, wanted)
+    assert np.array_equal(out.x, image.x)
+    with pytest.raises(BadValue, match="4 along y"):
+        flatfield(image.isel(y=slice(0, 3)), bright)
+
+
 def test_deconvolution_is_scikit_images_and_sharpens() -> None:
     rng = np.random.default_rng(2)
     truth = np.zeros((48, 48))
