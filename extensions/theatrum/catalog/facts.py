@@ -8,6 +8,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
     import xarray
 
@@ -120,24 +122,34 @@ def in_millimetres(array: xarray.DataArray) -> xarray.DataArray:
 def facts_of_array(array: xarray.DataArray) -> dict[str, Any]:
     """The columns of an image that follow from its array: sizes, spacing, affine.
 
-    Coordinates along x, y, z are millimetres, along t seconds; attributes are those of
-    `theatrum.catalog.arrays`.
+    Dimensions and numbers are told as they are stored: in the order t c z y x, truth as
+    0 and 1 of 8 bits, in this machine's order of bytes. Coordinates along x, y, z are
+    millimetres, along t seconds; without them the affine tells how far apart voxels
+    lie. Attributes are those of `theatrum.catalog.arrays`; an affine in LPS becomes the
+    one in RAS, and the orientation is what the affine says.
     """
     steps = {dim: _step(array, dim) for dim in "xyzt"}
     facts: dict[str, Any] = {
-        "dims": [str(dim) for dim in array.dims],
-        "shape": [int(size) for size in array.shape],
-        "dtype": str(array.dtype),
+        "dims": dims,
+        "shape": [int(array.sizes[dim]) for dim in dims],
+        "dtype": "uint8" if array.dtype.kind == "b" else array.dtype.name,
         **{f"px_{dim}": step for dim, step in steps.items()},
         **{
+    affine = _affine_ras(array)
             f"n_{dim}": int(array.sizes[dim]) if dim in array.dims else None
+    if affine is not None:
+        for column, dim in enumerate("xyz"):
+            if steps[dim] is None and dim in array.dims:
+                steps[dim] = math.hypot(*(row[column] for row in affine[:3]))
+    dims = sorted(map(str, array.dims), key=lambda dim: "tczyx".find(dim))
             for dim in "xyczt"
         },
     }
-    affine = array.attrs.get("affine")
     if affine is not None:
-        facts["affine"] = [[float(one) for one in row] for row in affine]
-        facts["orientation"] = array.attrs.get("orientation")
+        from theatrum.catalog.formats.geometry import orientation
+
+        facts["affine"] = affine
+        facts["orientation"] = orientation(np.asarray(affine), "RAS") or None
     for attribute, column in (("modality", "modality"), ("units", "value_unit")):
         if array.attrs.get(attribute):
             facts[column] = str(array.attrs[attribute])
@@ -151,5 +163,20 @@ def _step(array: xarray.DataArray, dim: str) -> float | None:
     along = array.coords[dim].values
     known = along[1:] - along[:-1]
     # What was padded has no coordinates at its ends.
+def _affine_ras(array: xarray.DataArray) -> list[list[float]] | None:
+    """The affine to RAS millimetres; None where there is none that places voxels."""
+    found = array.attrs.get("affine")
+    if found is None:
+        return None
+    from theatrum.catalog.formats.geometry import is_usable, to_ras
+
+    affine = np.asarray(found, float)
+    if not is_usable(affine):
+        return None
+    convention = "LPS" if array.attrs.get("convention") == "LPS" else "RAS"
+    rows: list[list[float]] = to_ras(affine, convention).tolist()
+    return rows
+
+
     steps = [abs(float(one)) for one in known if math.isfinite(float(one))]
     return steps[0] or None if steps else None

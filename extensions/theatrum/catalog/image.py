@@ -35,6 +35,7 @@ from theatrum.catalog.rows import Row
 from theatrum.catalog.show import Viewer
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     import PIL.Image
     import xarray
 
@@ -424,17 +425,47 @@ def _cut_from(source: xarray.DataArray, array: xarray.DataArray) -> xarray.DataA
     moved = [list(map(float, row)) for row in affine]
     for column, dim in enumerate("xyz"):
         if dim not in source.coords or dim not in array.coords:
+            if dim in source.dims and array.sizes.get(dim) != source.sizes[dim]:
+                # Nothing tells which part is left, or all of it went into each number.
+                return _unplaced(array)
             continue
         old, new = (one.coords[dim].values.reshape(-1) for one in (source, array))
         step = _step_of(source, dim)
         if not step or not new.size:
             continue
+        if new.size > 2 and not _is_even(new):
+            return _unplaced(array)
         begin = (float(new[0]) - float(old[0])) / step
         stride = (float(new[1]) - float(new[0])) / step if new.size > 1 else 1.0
         for row in moved[:3]:
             row[3] += row[column] * begin
             row[column] *= stride
-    return array.assign_attrs(affine=moved) if moved != affine else array
+    if moved == affine:
+        return array
+    from theatrum.catalog.facts import facts_of_array
+
+    array = array.assign_attrs(affine=moved)
+    return array.assign_attrs(orientation=facts_of_array(array).get("orientation"))
+
+
+def _is_even(along: npt.NDArray[Any]) -> bool:
+    """Whether places lie equally far apart; what was chosen freely does not."""
+    import numpy as np
+
+    steps = np.diff(along.astype(float))
+    return bool(np.abs(steps - steps[0]).max() <= 1e-3 * abs(steps[0]))
+
+
+def _unplaced(array: xarray.DataArray) -> xarray.DataArray:
+    """The array without a place in the patient; its spacing stays."""
+    kept = {
+        name: value
+        for name, value in array.attrs.items()
+        if name not in ("affine", "orientation", "convention")
+    }
+    bare = array.copy(deep=False)
+    bare.attrs = kept
+    return bare
 
 
 def _step_of(source: xarray.DataArray, dim: str) -> float:

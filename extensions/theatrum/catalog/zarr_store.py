@@ -157,14 +157,16 @@ def write_image(
 ) -> Written:
     """Write an array with what its own attributes say of it; see `write`.
 
-    Those are `affine`, `convention` (RAS unless it says LPS), `modality`, `units` and
-    `is_label`; channels are those of `display.channels_of`.
+    Those are `affine`, `convention` (RAS unless it says LPS), `modality`, `protocol`,
+    `units` and `is_label`; channels are those of `display.channels_of`.
     """
     attrs = array.attrs
     affine = attrs.get("affine")
     acquired = None
-    if attrs.get("modality"):
-        acquired = Acquisition(modality=attrs["modality"])
+    protocol = attrs.get("protocol") or {}
+    if attrs.get("modality") or protocol:
+        modality = attrs.get("modality") or "OT"
+        acquired = Acquisition(modality=modality, protocol=dict(protocol))
     return write(
         array,
         path,
@@ -437,14 +439,26 @@ def _omero(channel: Channel, array: xr.DataArray) -> dict[str, Any]:
 
 
 def _spacing_of(array: xr.DataArray) -> dict[str, float]:
-    """The steps of the coordinates that count in millimetres and seconds."""
+    """The steps of the coordinates that count in millimetres and seconds.
+
+    Along dimensions without any, those of the affine.
+    """
     spacing = {}
     for dim in array.dims:
-        along = array.coords.get(str(dim))
-        if along is None or len(along) < 2 or along.dtype.kind not in "fiu":
+        # Asked for by name, xarray makes up a coordinate where there is none.
+        if dim not in array.coords or array.sizes[dim] < 2:
+            continue
+        along = array.coords[dim]
+        if along.dtype.kind not in "fiu":
             continue
         if along.attrs.get("units") in ("mm", "s"):
             spacing[str(dim)] = abs(float(along[1]) - float(along[0]))
+    affine = array.attrs.get("affine")
+    if affine is not None:
+        lengths = np.linalg.norm(np.asarray(affine, float)[:3, :3], axis=0)
+        for dim, length in zip("xyz", lengths, strict=True):
+            if dim in array.dims and dim not in array.coords and length > 0:
+                spacing[dim] = float(length)
     return spacing
 
 
