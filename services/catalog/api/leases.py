@@ -18,6 +18,7 @@ import math
 import shutil
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -31,6 +32,7 @@ from theatrum.catalog.engine.work import Ref
 from theatrum.catalog.errors import BadRecord, CatalogError
 from theatrum.catalog.flows import external
 from theatrum.catalog.flows.external import Lease
+from theatrum.catalog.local import LocalBackend
 from theatrum.catalog.receiving import PACKED_BYTES, _unpack
 from theatrum.catalog.record import recording
 from theatrum.node import Line, Polygon, Table
@@ -188,11 +190,11 @@ def fail_lease(
     return tagged(request, one_run(service, right, key))
 
 
-def _mine(service: Service, right: Right) -> Any:
+def _mine(service: Service, right: Right) -> LocalBackend:
     """The catalogue as far as the asker may work in it: a lease is work."""
     seen = local(service, right)
     allowed = (seen.projects or frozenset()) & (seen.writable or frozenset())
-    return type(seen)(**{**vars(seen), "projects": allowed})
+    return replace(seen, projects=allowed)
 
 
 def _holder(right: Right, worker: str) -> str:
