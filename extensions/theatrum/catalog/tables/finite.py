@@ -65,4 +65,4 @@ def _look(mapper: Mapper[Any], _connection: Connection, row: Base) -> None:
     said = vars(row)
     for name, column in mapper.columns.items():
         if isinstance(column.type, Float | JSON) and said.get(name) is not None:
-            refuse(said[name], f"{mapper.local_table.name}'s {name}")
+            refuse(said[name], f"{row.__tablename__}'s {name}")
