@@ -55,6 +55,13 @@ def box_of(geometry: Mapping[str, Any], axes: Sequence[str]) -> dict[str, float]
     return box
 
 
+def axes_of(geometry: Mapping[str, Any]) -> list[str]:
+    """The axes of a geometry's coordinates: x and y, and z where points are deep."""
+    points = list(_points(geometry.get("coordinates", [])))
+    deep = bool(points) and all(len(point) > 2 for point in points)
+    return ["x", "y", "z"] if deep else ["x", "y"]
+
+
 # Any: coordinates of GeoJSON, nested as deep as the kind of geometry says
 def _points(coordinates: Any) -> Iterator[Sequence[float]]:
     if coordinates and isinstance(coordinates[0], int | float):
@@ -128,20 +135,20 @@ def facts_of_array(array: xarray.DataArray) -> dict[str, Any]:
     lie. Attributes are those of `theatrum.catalog.arrays`; an affine in LPS becomes the
     one in RAS, and the orientation is what the affine says.
     """
+    affine = _affine_ras(array)
     steps = {dim: _step(array, dim) for dim in "xyzt"}
+    if affine is not None:
+        for column, dim in enumerate("xyz"):
+            if steps[dim] is None and dim in array.dims:
+                steps[dim] = math.hypot(*(row[column] for row in affine[:3]))
+    dims = sorted(map(str, array.dims), key=lambda dim: "tczyx".find(dim))
     facts: dict[str, Any] = {
         "dims": dims,
         "shape": [int(array.sizes[dim]) for dim in dims],
         "dtype": "uint8" if array.dtype.kind == "b" else array.dtype.name,
         **{f"px_{dim}": step for dim, step in steps.items()},
         **{
-    affine = _affine_ras(array)
             f"n_{dim}": int(array.sizes[dim]) if dim in array.dims else None
-    if affine is not None:
-        for column, dim in enumerate("xyz"):
-            if steps[dim] is None and dim in array.dims:
-                steps[dim] = math.hypot(*(row[column] for row in affine[:3]))
-    dims = sorted(map(str, array.dims), key=lambda dim: "tczyx".find(dim))
             for dim in "xyczt"
         },
     }
@@ -156,13 +163,6 @@ def facts_of_array(array: xarray.DataArray) -> dict[str, Any]:
     return facts
 
 
-def _step(array: xarray.DataArray, dim: str) -> float | None:
-    # Without a coordinate xarray would count places, which are no lengths.
-    if dim not in array.dims or dim not in array.coords or array.sizes[dim] < 2:
-        return None
-    along = array.coords[dim].values
-    known = along[1:] - along[:-1]
-    # What was padded has no coordinates at its ends.
 def _affine_ras(array: xarray.DataArray) -> list[list[float]] | None:
     """The affine to RAS millimetres; None where there is none that places voxels."""
     found = array.attrs.get("affine")
@@ -173,10 +173,17 @@ def _affine_ras(array: xarray.DataArray) -> list[list[float]] | None:
     affine = np.asarray(found, float)
     if not is_usable(affine):
         return None
-    convention = "LPS" if array.attrs.get("convention") == "LPS" else "RAS"
-    rows: list[list[float]] = to_ras(affine, convention).tolist()
+    in_lps = array.attrs.get("convention") == "LPS"
+    rows: list[list[float]] = to_ras(affine, "LPS" if in_lps else "RAS").tolist()
     return rows
 
 
+def _step(array: xarray.DataArray, dim: str) -> float | None:
+    # Without a coordinate xarray would count places, which are no lengths.
+    if dim not in array.dims or dim not in array.coords or array.sizes[dim] < 2:
+        return None
+    along = array.coords[dim].values
+    known = along[1:] - along[:-1]
+    # What was padded has no coordinates at its ends.
     steps = [abs(float(one)) for one in known if math.isfinite(float(one))]
     return steps[0] or None if steps else None

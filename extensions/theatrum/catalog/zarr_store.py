@@ -165,7 +165,7 @@ def write_image(
     acquired = None
     protocol = attrs.get("protocol") or {}
     if attrs.get("modality") or protocol:
-        modality = attrs.get("modality") or "OT"
+        modality: Any = attrs.get("modality") or "OT"  # whatever a node said
         acquired = Acquisition(modality=modality, protocol=dict(protocol))
     return write(
         array,
