@@ -37,12 +37,12 @@ from theatrum.catalog.errors import BadRecord, NoHuman, NotFound, near
 from theatrum.catalog.facts import box_of, digest_of, in_digits, spacing_of
 from theatrum.catalog.feed import QUIET, tell
 from theatrum.catalog.naming import free_name
+from theatrum.catalog.parts import add_members, set_channels
 from theatrum.catalog.tables import (
     Acquisition,
     Annotation,
     Asset,
     Base,
-    Channel,
     CohortGroup,
     Experiment,
     Image,
@@ -56,7 +56,6 @@ from theatrum.catalog.tables import (
     RunInput,
     RunOutput,
     Sample,
-    SeriesMember,
     SourceFile,
     Subject,
     Visit,
@@ -236,25 +235,7 @@ class Book:
 
         Those that are known already stay as they are.
         """
-        known = {
-            (one.source_file_id, one.scene_index, one.instance_uid)
-            for one in self.session.scalars(
-                select(SeriesMember).where(
-                    SeriesMember.acquisition_id == acquisition.id
-                )
-            )
-        }
-        fresh = [
-            SeriesMember(id=new_id(), acquisition_id=acquisition.id, **one)
-            for one in files
-            if (
-                one["source_file_id"],
-                one.get("scene_index", 0),
-                one.get("instance_uid", ""),
-            )
-            not in known
-        ]
-        self.add_all(fresh)
+        add_members(self, acquisition, files)
 
     # Images
 
@@ -309,7 +290,7 @@ class Book:
         if run is not None:
             self.output(run, "image", image)
         if channels is not None:
-            self._set_channels(image, channels)
+            set_channels(self, image, channels)
         return image
 
     def free_name(self, project: Project, wanted: str) -> str:
@@ -563,19 +544,6 @@ class Book:
         if "deleted_at" in inspect(table).columns:
             query = query.filter_by(deleted_at=None)
         return self.session.scalars(query).first()
-
-    def _set_channels(self, image: Image, rows: Sequence[Mapping[str, Any]]) -> None:
-        query = select(Channel).where(Channel.image_id == image.id)
-        old = {row.index: row for row in self.session.scalars(query)}
-        for index, columns in enumerate(rows):
-            given = {"index": index} | dict(columns)
-            channel = old.pop(given["index"], None)
-            if channel is not None:
-                self.change(channel, **given)
-            else:
-                self.add(Channel(id=new_id(), image_id=image.id, **given))
-        for gone in old.values():
-            self.session.delete(gone)
 
     def _target(self, row: Base) -> dict[str, Any]:
         return {
