@@ -138,9 +138,9 @@ def facts_of_array(array: xarray.DataArray) -> dict[str, Any]:
     affine = _affine_ras(array)
     steps = {dim: _step(array, dim) for dim in "xyzt"}
     if affine is not None:
-        for column, dim in enumerate("xyz"):
+        for axis, dim in enumerate("xyz"):
             if steps[dim] is None and dim in array.dims:
-                steps[dim] = math.hypot(*(row[column] for row in affine[:3]))
+                steps[dim] = math.hypot(*(row[axis] for row in affine[:3]))
     dims = sorted(map(str, array.dims), key=lambda dim: "tczyx".find(dim))
     facts: dict[str, Any] = {
         "dims": dims,

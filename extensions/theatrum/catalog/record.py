@@ -34,7 +34,7 @@ from sqlalchemy.orm import Session
 from hub.durable.database import Database
 from theatrum.catalog.boundaries import refuse_strangers
 from theatrum.catalog.errors import BadRecord, NoHuman, NotFound, near
-from theatrum.catalog.facts import box_of, digest_of, in_digits, spacing_of
+from theatrum.catalog.facts import axes_of, box_of, digest_of, in_digits, spacing_of
 from theatrum.catalog.feed import QUIET, tell
 from theatrum.catalog.naming import free_name
 from theatrum.catalog.parts import add_members, set_channels
@@ -352,8 +352,12 @@ class Book:
     def roi(
         self, image: Image, *, kind: str, run: Run | None = None, **fields: Fields
     ) -> Roi:
-        """Register a region; `geometry` is GeoJSON-like, in pixels of level 0."""
+        """Register a region; `geometry` is GeoJSON-like, in pixels of level 0.
+
+        Without `axes` a coordinate is x and y, and z where all points have a third.
+        """
         geometry = fields.get("geometry") or {}
+        fields["axes"] = fields.get("axes") or axes_of(geometry)
         row = Roi(
             id=new_id(),
             project_id=image.project_id,
@@ -361,7 +365,7 @@ class Book:
             kind=kind,
             author=self.actor,
             run_id=run.id if run else None,
-            **(box_of(geometry, fields.get("axes") or ["x", "y"]) | fields),
+            **(box_of(geometry, fields["axes"]) | fields),
         )
         self.add(row)
         if run is not None:

@@ -32,10 +32,12 @@ from theatrum.catalog.engine.keys import given, ref_of_image
 from theatrum.catalog.engine.ledger import FINAL, GOOD, Ledger
 from theatrum.catalog.engine.plans import Item, Planner, Rules
 from theatrum.catalog.engine.reaching import reached
+from theatrum.catalog.engine.regions import source_of_region
 from theatrum.catalog.engine.work import Source
 from theatrum.catalog.errors import NotFound
 from theatrum.catalog.query.spec import Q, Spec
 from theatrum.catalog.record import recording
+from theatrum.catalog.rows import Row
 from theatrum.catalog.tables import Batch as BatchRow
 from theatrum.catalog.tables import Project, Run, new_id
 from theatrum.node import Node
@@ -369,6 +371,8 @@ def map_query(
     params = {key: value for key, value in rest.items() if key not in used.inputs}
     planner = plans.one_node(used, params, fixed, kind)
     many = used.inputs[planner.port].many
+    if by is not None:  # what is misspelt is told, whether the node takes one or many
+        backend.compiler.rows(replace(query.spec, values=(by,)))
     items = grouped(query, by) if many else single(query)
     project_id = project_of(backend, query, project)
     wanted, close = chosen(engine)
@@ -400,8 +404,6 @@ def _close_after(thread: threading.Thread | None, engine: Engine) -> None:
     if thread is not None:
         thread.join()
     engine.close()
-    if by is not None:  # what is misspelt is told, whether the node takes one or many
-        backend.compiler.rows(replace(query.spec, values=(by,)))
 
 
 def rules_of(values: Mapping[str, Any]) -> tuple[Rules, dict[str, Any]]:
@@ -417,12 +419,18 @@ def rules_of(values: Mapping[str, Any]) -> tuple[Rules, dict[str, Any]]:
 
 
 def sources_of(value: Any) -> Source | tuple[Source, ...]:
-    """Return a value as what goes into a run: an image's row, or the value itself."""
+    """Return a value as what goes into a run: an image's or region's row, or itself.
+
+    Of a region of the catalogue its geometry goes in. Raises BadBatch for one that is
+    no area and no line.
+    """
     if isinstance(value, list | tuple):
         found = [sources_of(one) for one in value]
         return tuple(one for one in found if not isinstance(one, tuple))
     if hasattr(value, "to_dict") and hasattr(value, "level"):
         return ref_of_image(value.to_dict())
+    if isinstance(value, Row) and value._table == "roi":
+        return source_of_region(value)
     return given(value)
 
 

@@ -278,6 +278,8 @@ def _refs(inputs: Mapping[str, Source | tuple[Source, ...]]) -> list[Ref]:
 
 def _named(wanted: Wanted, one: Kept, sources: Sequence[Ref]) -> str:
     stem = sources[0].name if sources else wanted.item_key
+    if one.form == "array" and one.value.get("part"):
+        return f"{stem}-{one.value['part']}"  # a part with a name: a channel
     port = "" if one.port == "result" else f"-{one.port}"
     number = f"-{one.position + 1}" if one.position else ""
     return f"{stem}-{wanted.node_key or wanted.node.name}{port}{number}"

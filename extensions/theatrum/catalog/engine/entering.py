@@ -217,7 +217,7 @@ def _inputs(wanted: Wanted) -> list[RunInput]:
                 checksum=source.checksum[:64],
             )
             for position, source in enumerate(several)
-            if isinstance(source, Ref) and source.kind in MADE
+            if source.id and (source.kind in MADE or source.kind == "roi")
         ]
     return rows
 

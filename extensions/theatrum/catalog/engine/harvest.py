@@ -149,7 +149,12 @@ def _array(
         position,
         "array",
         path,
-        {"is_label": label, "channels": channels, "plane": array.attrs.get("plane")},
+        {
+            "is_label": label,
+            "channels": channels,
+            "plane": array.attrs.get("plane"),
+            "part": array.attrs.get("part"),
+        },
         facts,
         written.sha256_tree,
         written.bytes,
@@ -159,7 +164,8 @@ def _array(
 _KNOWN = frozenset(
     {
         *("affine", "convention", "modality", "units", "is_label", "channels"),
-        *("id", "format", "level", "orientation", "plane", "name"),
+        *("id", "format", "level", "orientation", "plane", "name", "part"),
+        *("protocol", "channel_colors"),
     }
 )
 """Attributes that are columns of their own."""

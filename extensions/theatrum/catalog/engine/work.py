@@ -73,11 +73,19 @@ class Ref:
 
 @dataclass(frozen=True)
 class Given:
-    """A value that goes into a run as it is: a line, a polygon, a table."""
+    """A value that goes into a run as it is: a line, a polygon, a table.
+
+    Attributes
+    ----------
+    kind, id
+        Of the row whose value it is, for the lineage; "" where it is of none.
+    """
 
     # Any: whatever a port takes
     value: Any
     checksum: str = ""
+    kind: str = ""
+    id: str = ""
 
 
 Source = Ref | Given

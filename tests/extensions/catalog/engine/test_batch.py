@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
+import xarray as xr
 from theatrum.catalog.engine import Engine, map_query, open_batch, using
 from theatrum.catalog.engine.errors import BadBatch
-from theatrum.nodes.catalog import gauss, merge_channels, project
+from theatrum.catalog.record import recording
+from theatrum.catalog.tables import Image
+from theatrum.nodes.catalog import (
+    gauss,
+    merge_channels,
+    project,
+    split_channels,
+    straighten_line,
+)
 
 from tests.extensions.catalog.engine import study as nodes
 from tests.extensions.catalog.engine.study import study
+from tile_server.versions import file_version
 
 
 def until(true: Callable[[], object], seconds: float = 30) -> None:
@@ -53,6 +65,82 @@ def test_every_run_has_a_human_root_and_every_result_one_run(tmp_path: Path) -> 
     assert run.params == {"sigma": 1.0, "within": "yx"}
     assert run.env_hash
     assert run.metrics["cpu_s"] >= 0
+
+
+def test_an_original_that_was_written_over_is_computed_anew(tmp_path: Path) -> None:
+    catalog = study(tmp_path, 1)
+    scans = catalog.images.all()
+    original = Path(scans.first().path)
+    with recording(catalog.backend.database, "erika") as book:
+        row = book.get(Image, scans.first().id)
+        digest = hashlib.sha256(original.read_bytes()).hexdigest()
+        book.change(row, version=file_version(original), checksum=digest)
+    first = map_query(scans, nodes.brightest, engine="sync").wait(60)
+    assert first.counts == {"succeeded": 1}
+    again = original.read_bytes()
+    other = np.full((5, 4, 3), 77, np.int16)
+    nibabel.save(nibabel.Nifti1Image(other, np.diag([1, 2, 3, 1])), original)
+    second = map_query(scans, nodes.brightest, engine="sync").wait(60)
+    assert second.counts == {"succeeded": 1}
+    assert second.runs.first().metrics["numbers"] == {"result": 77}
+    assert second.runs.first().input_hash != first.runs.first().input_hash
+    original.write_bytes(again)  # the same bytes at another time are the same
+    third = map_query(scans, nodes.brightest, engine="sync").wait(60)
+    assert third.counts == {"cached": 1}
+
+
+def test_a_region_goes_into_a_run_and_stands_in_its_lineage(tmp_path: Path) -> None:
+    catalog = study(tmp_path, 1)
+    flat = catalog.images.first().derive(
+        "top", lambda array: array.isel(z=0, drop=True)
+    )
+    image = flat.save("top")
+    drawn = image.add_roi("line", [[0, 1], [4, 1]], name="edge")
+    batch = map_query(
+        catalog.images.filter(name="top"),
+        straighten_line,
+        line=drawn,
+        width=1,
+        engine="sync",
+    ).wait(60)
+    assert batch.counts == {"succeeded": 1}
+    (made,) = batch.results
+    row = image.array.isel(y=1).values
+    assert np.allclose(made.array.values.ravel(), row)
+    used = {one.object_kind: one.object_id for one in made.run.inputs}
+    assert used == {"image": image.id, "roi": drawn.id}
+    assert ("roi", drawn.id) in made.lineage.things
+    dot = image.add_roi("point", [1, 1])
+    with pytest.raises(BadBatch, match="no line and no area"):
+        map_query(catalog.images.all(), straighten_line, line=dot, engine="sync")
+
+
+def test_a_cube_keeps_its_depth(tmp_path: Path) -> None:
+    catalog = study(tmp_path, 1)
+    scan = catalog.images.first()
+    cube = scan.add_roi("cube", [[1, 1, 1], [4, 3, 2]], name="part")
+    assert cube.axes == ["x", "y", "z"]
+    assert (cube.z0, cube.z1) == (1, 2)
+    assert scan.crop("part").array.sizes == {"z": 1, "y": 2, "x": 3}
+    flat = scan.add_roi("line", [[0, 1], [4, 1]])
+    assert (flat.axes, flat.z0) == (["x", "y"], None)
+
+
+def test_channels_by_themselves_are_called_and_coloured_like_before(
+    tmp_path: Path,
+) -> None:
+    catalog = study(tmp_path, 1)
+    scan = catalog.images.first()
+    stains = np.arange(32, dtype=np.uint16).reshape(2, 4, 4)
+    array = xr.DataArray(stains, dims=("c", "y", "x"), coords={"c": ["DAPI", "Cy5"]})
+    scan.save(array, "cells")
+    cells = catalog.images.filter(name="cells")
+    batch = map_query(cells, split_channels, engine="sync").wait(60)
+    made = {image.name: image for image in batch.results}
+    assert sorted(made) == ["cells-cy5", "cells-dapi"]
+    (channel,) = made["cells-dapi"].channels
+    assert (channel.name, channel.color) == ("DAPI", "#0000ff")
+    assert np.array_equal(made["cells-cy5"].array.values, stains[1])
 
 
 def test_numbers_files_and_texts_are_kept_with_the_image(tmp_path: Path) -> None:
