@@ -5,9 +5,10 @@
     array.max("z").compute()
 
 Dimensions are among t, c, z, y, x. Coordinates along z, y and x are millimetres from
-the first voxel's centre, along t seconds from the first time, along c names. The
-attributes say where the voxels lie: `affine` takes (x, y, z, 1) of a voxel to RAS
-millimetres, whatever the file's own convention, `orientation` names the directions.
+the first voxel's centre, along t seconds from the first time, along c names.
+The attributes say where the voxels lie: `affine` takes (x, y, z, 1) of a voxel to RAS
+millimetres, whatever the file's own convention, `orientation` names the directions; and
+`protocol` how a scan was taken (`echo_time_ms`, ...).
 
 Arrays hold no open file, so they can be sent to the workers of a cluster, which must
 see the file under the same path.
@@ -24,6 +25,7 @@ import numpy as np
 
 from theatrum.catalog.errors import Gone, NotOpened
 from theatrum.catalog.formats import FormatError, Scene, open_scenes, sniff
+from theatrum.catalog.formats.lazy import factor_of
 from theatrum.catalog.formats.scene import Affine
 from tile_server.readers.dicom_files import is_dicom
 
@@ -112,6 +114,11 @@ def labelled(scene: Scene, level: int = 0) -> xr.DataArray:
         "format": scene.format,
         "level": level,
     }
+    protocol = dict(scene.acquisition.protocol)
+    if "field_strength_t" in scene.acquisition.device:
+        protocol["field_strength_t"] = scene.acquisition.device["field_strength_t"]
+    if protocol:
+        attrs["protocol"] = protocol
     if scene.value_unit:
         attrs["units"] = scene.value_unit
     if scene.affine_ras is not None:
@@ -132,7 +139,27 @@ def _at_level(affine: Affine, scene: Scene, level: int) -> Affine:
     full, coarse = scene.levels[0], scene.levels[level]
     scaling = np.eye(4)
     for axis, dim in enumerate("xyz"):
-        factor = full.sizes.get(dim, 1) / coarse.sizes.get(dim, 1)
-        scaling[axis, axis] = factor
-        scaling[axis, 3] = (factor - 1) / 2
+        scaling[axis, axis], scaling[axis, 3] = factor_and_shift(full, coarse, dim)
     return np.asarray(affine @ scaling)
+
+
+def factor_and_shift(
+    full: xr.DataArray, coarse: xr.DataArray, dim: str
+) -> tuple[float, float]:
+    """How many pixels of level 0 one of a level is wide, and where the first one lies.
+
+    Both in pixels of level 0, the shift between centres. The coordinates say it; where
+    there are none, the sizes.
+    """
+    if dim not in full.dims or dim not in coarse.dims:
+        return 1.0, 0.0
+    factor = factor_of(full.sizes[dim], coarse.sizes[dim])
+    if dim not in full.coords or dim not in coarse.coords or full.sizes[dim] < 2:
+        return factor, (factor - 1) / 2
+    fine, wide = full.coords[dim].values, coarse.coords[dim].values
+    if fine.dtype.kind not in "fiu":
+        return factor, (factor - 1) / 2
+    step = float(fine[1]) - float(fine[0])
+    if wide.size > 1:
+        factor = (float(wide[1]) - float(wide[0])) / step
+    return factor, (float(wide[0]) - float(fine[0])) / step

@@ -161,10 +161,8 @@ class RemoteBackend:
         """See `Backend`: Zarr over HTTP, read block by block."""
         from theatrum.catalog.zarr_http import opened
 
-        channels: list[str] = []
-        if (image["n_c"] or 1) > 1:
-            spec = Spec("channels", (Q(image_id=image["id"]),), order=("index",))
-            channels = [row["name"] for row in self.rows(spec)]
+        spec = Spec("channels", (Q(image_id=image["id"]),), order=("index",))
+        channels = self.rows(spec)
         address = f"{self._api}/images/{quote(image['id'])}/zarr"
         return opened(address, self._headers, image, level, channels)
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from fastapi import Response
+from theatrum.catalog.arrays import factor_and_shift
 from theatrum.catalog.errors import NotFound
 from theatrum.catalog.formats.scene import Scene
 
@@ -106,18 +107,21 @@ def _axis(dim: str) -> dict[str, str]:
 
 
 def _dataset(scene: Scene, level: int) -> dict[str, Any]:
+    """Where a level lies, as the scene's own coordinates say it."""
     full, array = scene.levels[0], scene.levels[level]
-    scale = []
-    for dim in full.dims:
-        along = full.coords.get(dim)
+    scale, shift = [], []
+    for dim in map(str, full.dims):
         step = 1.0
-        if dim in _UNITS and along is not None and along.size > 1:
+        if dim in _UNITS and dim in full.coords and full.sizes[dim] > 1:
+            along = full.coords[dim]
             step = abs(float(along[1] - along[0])) or 1.0
-        scale.append(step * full.sizes[dim] / array.sizes[dim])
-    return {
-        "path": str(level),
-        "coordinateTransformations": [{"type": "scale", "scale": scale}],
-    }
+        factor, moved = factor_and_shift(full, array, dim)
+        scale.append(step * factor)
+        shift.append(step * moved)
+    moves: list[dict[str, Any]] = [{"type": "scale", "scale": scale}]
+    if any(shift):
+        moves.append({"type": "translation", "translation": shift})
+    return {"path": str(level), "coordinateTransformations": moves}
 
 
 def _array(array: Any) -> dict[str, Any]:

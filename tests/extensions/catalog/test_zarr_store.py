@@ -99,6 +99,34 @@ def test_a_coarser_level_lies_around_the_same_place(tmp_path: Path) -> None:
     assert world[:2] == pytest.approx([400.5, 300.5])
 
 
+@pytest.mark.parametrize("is_label", [False, True])
+def test_every_pixel_of_a_coarser_level_lies_where_its_numbers_come_from(
+    tmp_path: Path, *, is_label: bool
+) -> None:
+    # A ramp of millimetres: what a pixel holds is where its centre is.
+    step, sizes = 0.5, {"y": 301, "x": 603}
+    y, x = (np.arange(sizes[dim]) * step for dim in "yx")
+    ramp = (np.add.outer(1000 * y, x) / step).astype(np.float64)
+    array = xr.DataArray(
+        ramp,
+        dims=("y", "x"),
+        coords={
+            "y": ("y", y, {"units": "mm"}),
+            "x": ("x", x, {"units": "mm"}),
+        },
+        attrs={"affine": np.diag([step, step, 1, 1]).tolist(), "is_label": is_label},
+    )
+    path = zarr_store.write_image(tmp_path / "a.ome.zarr", array).path
+    levels = [open_array(path, level=number) for number in range(3)]
+    for number, level in enumerate(levels):
+        inner = level.isel(y=slice(0, -1), x=slice(0, -1))  # the last is half a pixel
+        wanted = np.add.outer(1000 * inner.y.values, inner.x.values)
+        assert np.allclose(inner.values * step, wanted)
+        affine = np.asarray(level.attrs["affine"])
+        assert affine[0, 0] == pytest.approx(step * 2**number)
+        assert affine[0, 3] == pytest.approx(float(level.x[0]))
+
+
 def test_labels_are_never_averaged(tmp_path: Path) -> None:
     array = xr.DataArray(
         np.tile(np.array([[0, 9], [9, 0]], np.uint8), (200, 200)), dims=("y", "x")

@@ -265,11 +265,13 @@ def labelled(
     *,
     chunks: Sequence[int] | None = None,
     channels: Sequence[str] = (),
+    offset: Mapping[str, float] | None = None,
 ) -> xr.DataArray:
     """The lazy array with named dimensions, in the order of `DIMS`, and coordinates.
 
     `dims` are those of the stored array. Dimensions of a body or a slide count in
-    millimetres from the first voxel's centre, time in seconds from the first.
+    millimetres from the first voxel's centre of level 0, time in seconds from the
+    first; `offset` is where a coarser level's first centre lies.
     """
     import dask.array as da
     import xarray as xr
@@ -288,7 +290,7 @@ def labelled(
         meta=np.empty((0,) * stored.ndim, stored.dtype),
     )
     found = xr.DataArray(array, dims=[dims[axis] for axis in order])
-    return with_coordinates(found, spacing, channels)
+    return with_coordinates(found, spacing, channels, offset)
 
 
 def with_coordinates(
@@ -309,6 +311,33 @@ def with_coordinates(
     if "c" in array.sizes and len(set(names)) == array.sizes["c"] == len(names):
         coordinates["c"] = ("c", np.asarray(names, dtype=str))
     return array.assign_coords(coordinates)
+
+
+def factor_of(l0_size: int, size: int) -> float:
+    """How many pixels of level 0 one of a coarser level is wide.
+
+    A whole number where the sizes agree with one: a writer of pyramids takes so many
+    together, and a last part of them makes a pixel or is left out.
+    """
+    whole = max(round(l0_size / size), 1)
+    if size in (l0_size // whole, -(-l0_size // whole)):
+        return float(whole)
+    return l0_size / size
+
+
+def coarser(
+    spacing: Mapping[str, float], l0_sizes: Mapping[str, int], sizes: Mapping[str, int]
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Steps and first centre of a coarser level, of which a file tells sizes only.
+
+    A coarse pixel's centre is the middle of the pixels that it was made of.
+    """
+    steps, offset = dict(spacing), {}
+    for dim in steps.keys() & l0_sizes.keys() & sizes.keys():
+        factor = factor_of(l0_sizes[dim], sizes[dim])
+        offset[dim] = steps[dim] * (factor - 1) / 2
+        steps[dim] *= factor
+    return steps, offset
 
 
 def refuse_absurd(shape: Sequence[int], dtype: npt.DTypeLike) -> None:

@@ -17,7 +17,14 @@ import tifffile
 
 from theatrum.catalog.formats import ome_xml
 from theatrum.catalog.formats.errors import Damaged
-from theatrum.catalog.formats.lazy import File, Numbers, Ranges, Stored, labelled
+from theatrum.catalog.formats.lazy import (
+    File,
+    Numbers,
+    Ranges,
+    Stored,
+    coarser,
+    labelled,
+)
 from theatrum.catalog.formats.ome_xml import OmeImage
 from theatrum.catalog.formats.scene import Channel, Scene
 from theatrum.catalog.formats.tile_planes import open_tiles
@@ -158,16 +165,17 @@ def _series_scene(
     levels = []
     for level, one in enumerate(series.levels):
         shape = tuple(int(size) for size in one.shape)
-        scaled = {
-            dim: step * series.shape[dims.index(dim)] / shape[dims.index(dim)]
-            for dim, step in spacing.items()
-            if dim in dims
-        }
+        scaled, offset = coarser(
+            {dim: step for dim, step in spacing.items() if dim in dims},
+            dict(zip(dims, series.shape, strict=True)),
+            dict(zip(dims, shape, strict=True)),
+        )
         levels.append(
             labelled(
                 Stored(TiffSeries(file, number, level), shape, one.dtype),
                 dims,
                 scaled,
+                offset=offset,
                 chunks=_chunks(dims, shape),
                 channels=names,
             )

@@ -212,12 +212,20 @@ def _scene(
         channels = _channels(attributes, ours)
         names = [one.name for one in channels]
         levels, spacing = [], {}
+        first: dict[str, float] = {}
         for number, dataset in enumerate(image["datasets"]):
             array_path = posixpath.join(prefix, str(dataset["path"]))
             array: Any = zarr.open_array(store, path=array_path, mode="r")
             scale = _scale(dataset.get("coordinateTransformations"), dims)
             steps = {
                 dim: scale[dim] * shared[dim] * factor
+                for dim in dims
+                if (factor := _factor(dim, units[dim])) is not None
+            }
+            moved = _translation(dataset.get("coordinateTransformations"), dims)
+            first = first or moved
+            offset = {
+                dim: (moved[dim] - first[dim]) * shared[dim] * factor
                 for dim in dims
                 if (factor := _factor(dim, units[dim])) is not None
             }
@@ -237,6 +245,7 @@ def _scene(
                     steps,
                     chunks=_grown(chunks, array.shape, array.dtype.itemsize),
                     channels=names,
+                    offset=offset,
                 )
             )
             if number == 0:
@@ -275,6 +284,14 @@ def _scale(told: Any, dims: tuple[str, ...]) -> dict[str, float]:
         if one.get("type") == "scale":
             return dict(zip(dims, map(float, one["scale"]), strict=True))
     return dict.fromkeys(dims, 1.0)
+
+
+def _translation(told: Any, dims: tuple[str, ...]) -> dict[str, float]:
+    """Where the first pixel's centre lies, after the scale; 0 where nothing says so."""
+    for one in told or ():
+        if one.get("type") == "translation":
+            return dict(zip(dims, map(float, one["translation"]), strict=True))
+    return dict.fromkeys(dims, 0.0)
 
 
 def _factor(dim: str, unit: str) -> float | None:

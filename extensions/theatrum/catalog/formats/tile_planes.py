@@ -8,14 +8,23 @@ channels. Tiles are the chunks.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
 
 import numpy as np
+from PIL import Image
 
 from theatrum.catalog.formats.errors import Damaged, NotAnImage
-from theatrum.catalog.formats.lazy import File, Numbers, Ranges, Stored, labelled
+from theatrum.catalog.formats.lazy import (
+    File,
+    Numbers,
+    Ranges,
+    Stored,
+    coarser,
+    labelled,
+)
 from theatrum.catalog.formats.raw import cache_folder
 from theatrum.catalog.formats.scene import Acquisition, Channel, Modality, Scene
 from tile_server.errors import DamagedTile, UnreadableSlide
@@ -31,6 +40,11 @@ from tile_server.readers.tiff_planes import open_tiff_planes
 from tile_server.readers.tiff_structure import TIFF_STARTS
 
 _COLOURS: Final = ("red", "green", "blue")
+_NOT_PILLOWS: Final = (
+    OSError, ValueError, SyntaxError, TypeError, KeyError, IndexError, ArithmeticError,
+    RuntimeError,
+)  # fmt: skip
+"""What Pillow raises for files of other kinds."""
 _LARGEST_CHUNK: Final = 4096
 _SMALLEST_CHUNK: Final = 1024
 
@@ -95,7 +109,7 @@ def open_tiles(path: Path) -> Scene:
     with _opened(path) as reader:
         planes = _planes(reader)
         if planes is None:
-            return _colour(reader, file)
+            return _colour(reader, file, grey=_is_grey(path))
         return _stack(reader, planes, file)
 
 
@@ -131,21 +145,45 @@ def _planes(reader: Reader | PlaneReader) -> PlaneReader | None:
     return reader.source
 
 
-def _colour(reader: Reader, file: File) -> Scene:
+def _is_grey(path: Path) -> bool:
+    """Whether a picture of 8 bits has one number a pixel; its reader gives it thrice.
+
+    A palette's numbers are names of colours.
+    """
+    if path.is_dir():
+        return False
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with Image.open(path) as image:
+                return image.mode in ("1", "L")
+        except (*_NOT_PILLOWS, Image.DecompressionBombError):
+            return False  # a slide of a kind that Pillow does not know
+
+
+def _colour(reader: Reader, file: File, *, grey: bool) -> Scene:
+    names = () if grey else _COLOURS
+    count = 1 if grey else len(_COLOURS)
+    outer = {"t": 0, "z": 0, **({"c": 0} if grey else {})}
     facts = reader.facts
     spacing = _spacing(facts.mpp_x, facts.mpp_y)
     levels = []
     for number, level in enumerate(reader.levels):
-        shape = (1, 3, 1, level.height, level.width)
+        shape = (1, count, 1, level.height, level.width)
+        steps, offset = _at(spacing, reader, number)
         tile = _tile(level.tile_width, level.tile_height)
         levels.append(
             labelled(
                 Stored(TilePlanes(file, number), shape, np.uint8),
                 ("t", "c", "z", "y", "x"),
-                _at(spacing, reader, number),
-                chunks=(1, 3, 1, min(tile[1], level.height), min(tile[0], level.width)),
-                channels=_COLOURS,
-            ).isel(t=0, z=0, drop=True)
+                steps,
+                offset=offset,
+                chunks=(
+                    *(1, count, 1),
+                    *(min(tile[1], level.height), min(tile[0], level.width)),
+                ),
+                channels=names,
+            ).isel(outer, drop=True)
         )
     return Scene(
         format=facts.format,
@@ -155,7 +193,7 @@ def _colour(reader: Reader, file: File) -> Scene:
         channels=tuple(
             Channel(name, color, (0.0, 255.0))
             for name, color in zip(
-                _COLOURS, ("#ff0000", "#00ff00", "#0000ff"), strict=True
+                names, ("#ff0000", "#00ff00", "#0000ff")[: len(names)], strict=True
             )
         ),
         acquisition=Acquisition(
@@ -185,10 +223,12 @@ def _stack(reader: Reader, planes: PlaneReader, file: File) -> Scene:
             level.width,
         )
         tile = _tile(level.tile_width, level.tile_height)
+        steps, offset = _at(spacing, planes, number)
         array = labelled(
             Stored(TilePlanes(file, number), shape, about.number_type),
             ("t", "c", "z", "y", "x"),
-            _at(spacing, planes, number),
+            steps,
+            offset=offset,
             chunks=(1, 1, 1, min(tile[1], level.height), min(tile[0], level.width)),
             channels=names,
         )
@@ -231,15 +271,16 @@ def _spacing(mpp_x: float | None, mpp_y: float | None) -> dict[str, float]:
     return spacing
 
 
-def _at(spacing: dict[str, float], reader: Any, number: int) -> dict[str, float]:
-    """The steps at a coarser level: it shows the same extent in fewer pixels."""
+def _at(
+    spacing: dict[str, float], reader: Any, number: int
+) -> tuple[dict[str, float], dict[str, float]]:
+    """The steps and the first centre of a coarser level."""
     full, level = reader.levels[0], reader.levels[number]
-    scaled = dict(spacing)
-    if "x" in scaled:
-        scaled["x"] *= full.width / level.width
-    if "y" in scaled:
-        scaled["y"] *= full.height / level.height
-    return scaled
+    return coarser(
+        spacing,
+        {"x": full.width, "y": full.height},
+        {"x": level.width, "y": level.height},
+    )
 
 
 def _tile(width: int, height: int) -> tuple[int, int]:

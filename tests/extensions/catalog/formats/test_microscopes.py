@@ -210,6 +210,17 @@ def test_a_slide_is_lazy_and_has_its_levels_in_millimetres(tmp_path: Path) -> No
     assert np.abs(found - expected[100:140, 60:90]).mean() < 12
 
 
+@pytest.mark.parametrize("ending", ["png", "jpg", "tif", "bmp"])
+def test_grey_pictures_have_no_channels(tmp_path: Path, ending: str) -> None:
+    pixels = np.add.outer(np.arange(60), np.arange(80)).astype(np.uint8)
+    path = tmp_path / f"a.{ending}"
+    Image.fromarray(pixels).save(path)
+    (scene,) = open_scenes([path])
+    assert (scene.dims, scene.shape) == (("y", "x"), (60, 80))
+    assert scene.channels == ()
+    assert np.abs(scene.array.values.astype(int) - pixels).max() < 4
+
+
 @pytest.mark.parametrize("ending", ["png", "jpg", "bmp", "gif", "jp2", "webp", "ppm"])
 def test_plain_pictures_are_colour_channels(tmp_path: Path, ending: str) -> None:
     pixels = np.zeros((60, 80, 3), np.uint8)

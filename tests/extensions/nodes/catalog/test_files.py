@@ -49,6 +49,14 @@ def test_nifti_keeps_time_and_tells_an_unknown_place_as_such(tmp_path: Path) -> 
         to_nifti(merge_channels([plane(), plane()]), context=Context(folder=tmp_path))
 
 
+def test_numbers_of_half_length_become_nifti_of_32_bits(tmp_path: Path) -> None:
+    file = to_nifti((head() / 7).astype(np.float16), context=Context(folder=tmp_path))
+    back = nibabel.load(file.path)
+    assert back.get_data_dtype() == np.float32
+    wanted = (head() / 7).astype(np.float16).values.transpose(2, 1, 0)
+    assert np.array_equal(np.asarray(back.dataobj), wanted)
+
+
 def test_bids_has_the_layout_that_the_standard_asks_for(tmp_path: Path) -> None:
     scan = head().assign_attrs(protocol={"repetition_time_ms": 2300.0})
     file = to_bids(
@@ -62,6 +70,21 @@ def test_bids_has_the_layout_that_the_standard_asks_for(tmp_path: Path) -> None:
     assert {"Name", "BIDSVersion"} <= set(described)
     with pytest.raises(BadValue, match="task"):
         to_bids(scan, subject="1", suffix="bold", context=Context(folder=tmp_path))
+
+
+def test_the_protocol_of_a_file_comes_through_to_bids(tmp_path: Path) -> None:
+    from theatrum.catalog.arrays import open_array
+    from theatrum.catalog.zarr_store import write_image
+
+    source = tmp_path / "scan.nii"
+    nibabel.save(nibabel.Nifti1Image(np.ones((4, 4, 4), np.int16), np.eye(4)), source)
+    told = {"EchoTime": 0.0045, "RepetitionTime": 2.3, "MagneticFieldStrength": 3}
+    source.with_suffix(".json").write_text(json.dumps(told))
+    # What was made of it, kept and opened again, was taken in the same way.
+    made = write_image(tmp_path / "a.ome.zarr", open_array(source) * 2).path
+    file = to_bids(open_array(made), subject="1", context=Context(folder=tmp_path))
+    sidecar = json.loads(next(file.path.glob("sub-1/anat/*.json")).read_text())
+    assert {name: sidecar[name] for name in told} == told
 
 
 def test_ome_tiff_tells_scale_and_channels(tmp_path: Path) -> None:
