@@ -276,7 +276,8 @@ def _square(
     size = max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
     if size == picture.size:
         return picture
-    return picture.resize(size, PIL.Image.Resampling.BILINEAR)
+    # Along an axis that grows it repeats pixels, along one that shrinks it takes means.
+    return picture.resize(size, PIL.Image.Resampling.BOX)
 
 
 def _step(array: xarray.DataArray, dim: str) -> float:

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import select
 from theatrum.catalog.engine.batch import map_query, open_batch
 from theatrum.catalog.engine.ledger import FINAL
+from theatrum.catalog.engine.reproducing import python_of
 from theatrum.catalog.errors import BadQuery, NotFound, near
 from theatrum.catalog.flows.graph import BadFlow, Flow
 from theatrum.catalog.flows.running import answer, reviews, run_flow, save_flow
@@ -251,16 +252,6 @@ def reproduce_run(
     run = one_run(service, right, key)
     node = next(iter(backend.rows(Spec("nodes", (Q(id=run["node_def_id"]),)))), None)
     inputs = backend.rows(Spec("run_inputs", (Q(run_id=run["id"]),)))
-    name = node["name"] if node else run["node_key"]
-    images = [one["object_id"] for one in inputs if one["object_kind"] == "image"]
-    words = ", ".join(f"{key}={value!r}" for key, value in run["params"].items())
-    python = (
-        "from theatrum import catalog\nfrom theatrum.nodes import catalog as nodes\n\n"
-        f"image = catalog.images[{images[0]!r}]\n"
-        f"nodes.{name.replace('-', '_')}(image.array{', ' if words else ''}{words})"
-        if images and node and node["kind"] == "python"
-        else ""
-    )
     return tagged(
         request,
         {
@@ -270,7 +261,7 @@ def reproduce_run(
             "code_version": run["code_version"],
             "env_hash": run["env_hash"],
             "requested_by": run["requested_by"],
-            "python": python,
+            "python": python_of(node, run["params"], inputs),
         },
     )
 

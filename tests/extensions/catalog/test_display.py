@@ -96,6 +96,15 @@ def test_three_stains_of_eight_bits_are_no_colour_picture() -> None:
     assert np.asarray(picture.draw(colours))[4, 4].tolist() == [10, 20, 40]
 
 
+def test_uneven_pixels_are_repeated_and_never_mixed() -> None:
+    numbers = np.array([[0, 200], [100, 50]], np.uint8)
+    array = xr.DataArray(
+        numbers, dims=("y", "x"), coords={"y": [0.0, 3.0], "x": [0.0, 1.0]}
+    )
+    drawn = np.asarray(picture.draw(array, window=(0, 255)))
+    assert np.array_equal(drawn, np.repeat(numbers, 3, axis=0))
+
+
 def test_one_channel_without_a_known_name_is_white() -> None:
     assert usual_colour("probe 7", 0, 1) == "#ffffff"
     assert usual_colour("probe 7", 1, 2) == "#00ff00"

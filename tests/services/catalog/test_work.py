@@ -47,7 +47,8 @@ def test_a_node_is_done_on_all_that_a_query_finds(
     # Each run tells what happened, and how to do it again.
     run = told["items"][0]["steps"][""]["run"]
     assert wes.get(f"runs/{run}/events").json()["items"]
-    assert "nodes.project" in wes.get(f"runs/{run}/reproduce").json()["python"]
+    program = wes.get(f"runs/{run}/reproduce").json()["python"]
+    assert "from theatrum.nodes.catalog.projections import project\n" in program
 
 
 def test_what_failed_can_be_done_once_more(wes: httpx.Client, working: None) -> None:
