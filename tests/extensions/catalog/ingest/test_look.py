@@ -93,7 +93,7 @@ def test_what_files_begin_as_is_looked_at_by_another_process(
 
 
 def _bomb(path: Path) -> Path:
-    """A deflated DICOM file of some kilobytes that unpacks to 300 MB."""
+    """A deflated DICOM file of some kilobytes that unpacks to 100 MB."""
     meta = pydicom.dataset.FileMetaDataset()
     meta.MediaStorageSOPClassUID = pydicom.uid.MRImageStorage
     meta.MediaStorageSOPInstanceUID = "1.2.3"
@@ -102,7 +102,7 @@ def _bomb(path: Path) -> Path:
     held.seek(0, io.SEEK_END)
     pydicom.filewriter.write_file_meta_info(held, meta, enforce_standard=False)
     machine = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
-    for _ in range(300):
+    for _ in range(100):
         held.write(machine.compress(bytes(10**6)))
     path.write_bytes(held.getvalue() + machine.flush())
     return path

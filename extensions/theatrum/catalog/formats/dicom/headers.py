@@ -27,8 +27,8 @@ from theatrum.deidentify.pseudonyms import Pseudonyms
 
 WHOLE_SLIDE: Final = "1.2.840.10008.5.1.4.1.1.77.1.6"
 _DEFLATED: Final = b"1.2.840.10008.1.2.1.99"
-_DEFLATED_WITHIN: Final = 1024
-"""Bytes within which a file says that it is deflated."""
+_META_BYTES: Final = 2**20
+"""What a file may say before its data set."""
 _RATIO: Final = 100
 _HONEST_BYTES: Final = 64 * 2**20
 _MOST_BYTES: Final = 2**31
@@ -249,10 +249,7 @@ def _refuse_bomb(file: IO[bytes]) -> None:
 
     pydicom unpacks such a file whole, whatever it is asked for.
     """
-    start = file.read(_DEFLATED_WITHIN)
-    if _DEFLATED in start:
-        length = int.from_bytes(start[140:144], "little")
-        file.seek(144 + length)
+    if _syntax(file) == _DEFLATED:
         size = os.fstat(file.fileno()).st_size
         left = min(max(size * _RATIO, _HONEST_BYTES), _MOST_BYTES)
         machine = zlib.decompressobj(-zlib.MAX_WBITS)
@@ -268,6 +265,28 @@ def _refuse_bomb(file: IO[bytes]) -> None:
             if machine.eof:
                 break
     file.seek(0)
+
+
+def _syntax(file: IO[bytes]) -> bytes:
+    """The transfer syntax that a file's meta elements name; it is left behind them.
+
+    Told by the elements themselves (PS3.10, 7.1), for their length can be a lie.
+    """
+    file.seek(132 if file.read(132)[128:] == b"DICM" else 0)
+    syntax = b""
+    while file.tell() < _META_BYTES:
+        at = file.tell()
+        start = file.read(12)
+        if start[:2] != b"\x02\0" or len(start) < 12:
+            file.seek(at)
+            return syntax
+        is_long = start[4:6] in (b"OB", b"OW", b"UN", b"UT", b"SQ")
+        length = int.from_bytes(start[8:12] if is_long else start[6:8], "little")
+        file.seek(at + (12 if is_long else 8))
+        value = file.read(min(length, _META_BYTES))
+        if start[2:4] == b"\x10\0":
+            syntax = value.rstrip(b"\0 ")
+    raise Damaged("A DICOM file begins with more about itself than any does.")
 
 
 def _name_of(uid: str) -> str:
