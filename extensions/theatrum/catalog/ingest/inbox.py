@@ -52,7 +52,8 @@ def collect(
 ) -> Report:
     """Put everything that the sources hold into the inbox of a project.
 
-    What waits there already, by its checksum, is not put there again.
+    What is known by its checksum is not put there again: what waits there already, what
+    was let in before, and what was rejected, with the reason as a warning.
     """
     return ingest_into(
         database, home, sources, wishes, _waiting, progress=progress, workers=workers
@@ -68,14 +69,13 @@ def _waiting(
     original = item
     item, told_before = run.given_out(item, staging)
     checked = check(item.every)
-    with run.database.reading() as session:
-        query = select(InboxItem.id).where(
-            InboxItem.project_id == run.project_id,
-            InboxItem.sha256 == checked.digest,
-            InboxItem.state == PENDING,
-        )
-        if session.scalar(query) is not None:
-            return replace(entry, status="known", size=checked.size)
+    entry = replace(entry, size=checked.size)
+    images = run.known(checked)
+    if images is not None:
+        return replace(entry, status="known", images=images)
+    before = _before(run, checked.digest)
+    if before is not None:
+        return replace(entry, status="known", warnings=before)
     scenes: list[dict[str, Any]] = []
     try:
         planes = staging / secrets.token_hex(4)
@@ -89,7 +89,8 @@ def _waiting(
     with suppress(FormatError):  # a picture is only worth having
         run.looker.draw(item.paths, item.format, thumbnail_of(folder), key=run.key)
     try:
-        _moved(item, folder, move=found.ours or item is not original)
+        name = _folder_name(run.name_of(original, scenes))
+        _moved(item, folder / name, move=found.ours or item is not original)
         about = scenes[0]["acquisition"]
         rule, told = classify(run.rules, entry.files[0], about)
         findings = told_before
@@ -117,9 +118,38 @@ def _waiting(
     return replace(
         entry,
         status="waiting",
-        size=checked.size,
         warnings=tuple(dict.fromkeys(findings)),
     )
+
+
+def _before(run: Run, digest: str) -> tuple[str, ...] | None:
+    """What there is to tell of an item that waits or was kept out; None for a new one.
+
+    One that was let in and whose images somebody removed is new again.
+    """
+    query = select(InboxItem).where(
+        InboxItem.project_id == run.project_id,
+        InboxItem.sha256 == digest,
+        InboxItem.state.in_((PENDING, "failed", "rejected")),
+    )
+    with run.database.reading() as session:
+        found = session.scalars(query.order_by(InboxItem.state)).all()
+    if not found:
+        return None
+    if any(one.state != "rejected" for one in found):
+        return ()
+    reason = found[0].reason or "without a reason"
+    return (
+        f"It was rejected before: {reason}. Restore it in the inbox, or take it in "
+        "without the inbox.",
+    )
+
+
+def _folder_name(name: str) -> str:
+    """A name as a folder's: what waits is named by it when it is let in."""
+    plain = "".join("-" if one in "/\\\0" or ord(one) < 32 else one for one in name)
+    short = plain.encode()[:120].decode(errors="ignore").strip(" .")
+    return short or "image"
 
 
 def _moved(item: Item, folder: Path, *, move: bool) -> None:
@@ -194,7 +224,9 @@ def restore(database: Database, item_id: str, *, actor: str) -> InboxItem:
         if item is None or item.state != "rejected":
             raise NoSuchItem(f"Item {item_id} is not rejected.")
         if not Path(item.path).exists():
-            raise NoSuchItem("Its files were removed meanwhile: send it again.")
+            raise NoSuchItem(
+                "Its files were removed meanwhile: take them in without the inbox."
+            )
         return book.change(
             item, state=PENDING, reason="", decided_by=None, decided_at=None
         )
@@ -254,9 +286,14 @@ def accept(
     folder = Path(item.path)
     staging = folder.with_name(folder.name + ".work")
     staging.mkdir(mode=0o700, exist_ok=True)
+    inside = [*folder.iterdir()] if folder.is_dir() else []
+    # Older items lie in their folder as they are.
+    named = len(inside) == 1 and inside[0].is_dir() and inside[0].suffix != ".zarr"
+    root = inside[0] if named else folder
     try:
         with opened(database, home, asked, report, workers=workers) as run:
-            run.found(Gathered(folder, True, item.title), staging)
+            run.named = root.name if named else ""
+            run.found(Gathered(root, True, item.title), staging)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     good = not report.refused

@@ -173,6 +173,8 @@ class Run:
     looker: look.Looker
     prober: Prober
     keep_item: Keep
+    named: str = ""
+    """What its images are named after; by default what the files themselves tell."""
 
     def __post_init__(self) -> None:
         self.key = key_of(self.home, self.wishes.key_file)
@@ -281,7 +283,7 @@ class Run:
         given_out = item is not original
         checked = check(item.every)
         entry = replace(entry, size=checked.size)
-        known = self._known(checked)
+        known = self.known(checked)
         if known is not None:
             return replace(
                 entry, status="known", images=known, warnings=tuple(warnings)
@@ -294,7 +296,7 @@ class Run:
             item,
             self._without_bad(item, checked, scenes, found.label),
         )
-        if item is not whole and (known := self._known(checked)) is not None:
+        if item is not whole and (known := self.known(checked)) is not None:
             return replace(entry, files=self._shown(item), status="known", images=known)
         entry = replace(entry, files=self._shown(item), size=checked.size)
         ours = found.ours or given_out
@@ -360,7 +362,8 @@ class Run:
         good = {path: one for path, one in checked.files.items() if path not in bad}
         return replace(item, paths=left), again(good)
 
-    def _known(self, checked: Checked) -> tuple[str, ...] | None:
+    def known(self, checked: Checked) -> tuple[str, ...] | None:
+        """`project/name` of the images that these files are already, or None."""
         with self.database.reading() as session:
             names = known_images(session, self.project_id, list(checked.files.values()))
         if names is None:
@@ -387,7 +390,7 @@ class Run:
             prepared = Prepared(
                 checked=checked,
                 kept=kept,
-                name=str(_as_text(Path(self._name(original, scenes)))),
+                name=str(_as_text(Path(self.name_of(original, scenes)))),
                 names=dict(
                     zip(
                         checked.files,
@@ -513,10 +516,12 @@ class Run:
         named = {} if self.deidentification is not None else of_name(name)
         return {**named, **told, **self.wishes.fields}
 
-    def _name(self, item: Item, scenes: Sequence[Mapping[str, Any]]) -> str:
+    def name_of(self, item: Item, scenes: Sequence[Mapping[str, Any]]) -> str:
         """What an image is named after."""
         path = item.paths[0]
         if item.format == "dicom" and not item.whole_slide:
+        if self.named:
+            return self.named
             about = scenes[0]["acquisition"]
             told = str(about["description"] or about["protocol"].get("protocol") or "")
             if told:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from sqlalchemy import select
-from theatrum.catalog.ingest import Wishes, Workers
+from theatrum.catalog.ingest import Wishes, Workers, ingest
 from theatrum.catalog.ingest.errors import BadRule, NoSuchItem
 from theatrum.catalog.ingest.inbox import accept, collect, edit, reject, waiting
 from theatrum.catalog.ingest.rules import classify, parse
@@ -97,6 +98,43 @@ def test_what_is_rejected_leaves_a_reason_and_no_files(
     assert not Path(row.path).exists()
     with pytest.raises(NoSuchItem):
         reject(catalogue, item.id, actor="bob")
+
+
+def test_what_is_known_does_not_wait_again_and_is_named_as_ever(
+    tmp_path: Path, catalogue: Database, home: Home, workers: Workers
+) -> None:
+    good, bad = tmp_path / "knee scan", tmp_path / "broken"
+    scans.write_series(good, SeriesDescription="", ProtocolName="")
+    scans.write_series(bad, leave_out=(1,), SeriesInstanceUID="1.2.3.9")
+    sources = [str(good), str(bad)]
+    collect(catalogue, home, sources, ANN, workers=workers)
+    items = {one.n_files: one for one in waiting(catalogue)}
+    accept(catalogue, home, items[4].id, actor="bob", workers=workers)
+    reject(catalogue, items[3].id, actor="bob", reason="gaps")
+    again = collect(catalogue, home, sources, ANN, workers=workers)
+    assert (again.counts["known"], again.counts["waiting"]) == (2, 0), again.entries
+    assert waiting(catalogue) == []
+    (image,) = _rows(catalogue, Image)
+    told = {one.images: one.warnings for one in again.entries}
+    assert told[(f"study/{image.name}",)] == ()
+    assert "rejected before: gaps" in told[()][0]
+    # As it would be called without the inbox.
+    other = replace(ANN, project="other")
+    direct = ingest(catalogue, home, [str(good)], other, workers=workers)
+    assert direct.images == [f"other/{image.name}"]
+
+
+def test_a_bad_rule_that_is_there_already_is_told_and_stops_nothing(
+    tmp_path: Path, catalogue: Database, home: Home, workers: Workers
+) -> None:
+    _rule(catalogue, "(", sample__name="never")
+    _rule(catalogue, "m07", sample__name="seven")
+    path = stacks.write_ome_tiff(tmp_path / "m07.ome.tif", stacks.CONFOCAL)
+    report = ingest(catalogue, home, [str(path)], ANN, workers=workers)
+    assert report.counts["taken"] == 1, report.entries
+    assert [one.name for one in _rows(catalogue, Sample)] == ["seven"]
+    assert "left out" in report.warnings[0]
+    assert report.to_json()["warnings"] == report.warnings
 
 
 def test_a_scan_is_deidentified_before_it_waits(
