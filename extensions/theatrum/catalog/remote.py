@@ -197,7 +197,7 @@ class RemoteBackend:
     def planes(self, image: RowData) -> list[RowData]:
         """See `Backend`."""
         route = f"images/{quote(image['id'])}/planes"
-        rows: list[RowData] = self.json("GET", route)["items"]
+        rows: list[RowData] = self._json("GET", route)["items"]
         return rows
 
     def close(self) -> None:

@@ -225,7 +225,7 @@ def restore(database: Database, item_id: str, *, actor: str) -> InboxItem:
             raise NoSuchItem(f"Item {item_id} is not rejected.")
         if not Path(item.path).exists():
             raise NoSuchItem(
-                "Its files were removed meanwhile: take them in without the inbox."
+                "Its files were removed meanwhile: send it again, without the inbox."
             )
         return book.change(
             item, state=PENDING, reason="", decided_by=None, decided_at=None
