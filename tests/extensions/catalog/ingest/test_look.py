@@ -122,9 +122,10 @@ def test_headers_that_mean_harm_are_refused_at_once(
     sidecar = tmp_path / "b.json"
     sidecar.write_text(f'{{"FlipAngle": {"9" * 4000}, "EchoTime": 1e999}}')
     assert looker.describe([image], "nifti", planes=tmp_path)
-    sidecar.write_text(json.dumps({"a": "x" * SIDECAR_BYTES}))
+    other = stacks.write_nifti(tmp_path / "c.nii", stacks.VOLUME)
+    other.with_suffix(".json").write_text(json.dumps({"a": "x" * SIDECAR_BYTES}))
     with pytest.raises(Damaged, match="too long for a sidecar"):
-        looker.describe([image], "nifti", planes=tmp_path)
+        looker.describe([other], "nifti", planes=tmp_path)
 
 
 def test_an_image_of_more_chunks_than_files_is_refused(
