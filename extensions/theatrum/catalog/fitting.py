@@ -91,7 +91,8 @@ def _region(kind: Any, geometry: Any, axes: Any) -> list[str]:
             f'the geometry of a {kind} is {{"type": ..., "coordinates": ...}}, of type '
             f"{types}"
         )
-    type_, coordinates = geometry["type"], geometry.get("coordinates")
+    type_ = geometry["type"]
+    coordinates: Any = geometry.get("coordinates")
     least = _LEAST.get(type_, 1)
     if KINDS[kind] is _CORNERS and _is_line(coordinates):
         if len(coordinates) == 2:
