@@ -27,6 +27,7 @@ from hub.signin import Person
 from services.catalog.api import rights, work
 from services.catalog.api.here import Here, Service
 from services.catalog.errors import ConflictError
+from services.catalog.export_jobs import ENGINE as EXPORT
 from services.catalog.going_on import BY_SERVICE, want_again
 from services.catalog.pages import following, matrices
 from services.catalog.pages.acting import Actor, Fields, Form, Looker, one
@@ -61,7 +62,9 @@ def batches_page(request: Request, service: Here, visitor: Looker) -> Response:
     order = ("-created_at", "-id")
     spec = Spec("batches", (Q(),), order=order, limit=SHOWN + 1, offset=at)
     rows = backend.rows(spec)
-    told = told_batches(service, rows[:SHOWN])
+    # A download that is being made is no analysis: it has a page of its own.
+    shown = [row for row in rows[:SHOWN] if row["engine"].get("kind") != EXPORT]
+    told = told_batches(service, shown)
     return following.live(
         request,
         service,

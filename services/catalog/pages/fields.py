@@ -68,7 +68,7 @@ def typed(
     for each in wanted:
         text = one(form, mark + each.name)
         if each.kind == "checkbox":
-            said[each.name] = bool(text)
+            said[each.name] = text.lower() == "true"
         elif text:
             said[each.name] = _read(each, text)
     return said
