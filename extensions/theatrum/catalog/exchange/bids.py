@@ -1,13 +1,14 @@
 """Scans as a BIDS data set (1.9.0): names, sidecars, participants.
 
-    dataset_description.json, participants.tsv, README
+    dataset_description.json, participants.tsv, participants.json, README
     sub-01/[ses-2/]anat/sub-01_[ses-2_]T1w.nii.gz   and the .json beside it
     sourcedata/...                                  what no suffix of BIDS fits
 
 Which suffix a scan has follows from its name, description and protocol. What is not
 told there is never guessed: such scans lie in `sourcedata`, which BIDS leaves free, and
-the README lists them. NIfTI originals are sent as they are, anything else is written as
-NIfTI when it is sent.
+the README lists them, as do those whose suffix demands more than is known here. The
+participants are those who have a folder; scans of nobody are those of `sub-unknown`.
+NIfTI originals are sent as they are, anything else is written as NIfTI when it is sent.
 """
 
 from __future__ import annotations
@@ -54,6 +55,17 @@ _PLAIN: Final[Mapping[str, str]] = {
     "total_readout_time_s": "TotalReadoutTime",
     "effective_echo_spacing_s": "EffectiveEchoSpacing",
 }
+_DIRECTION: Final = re.compile(r"[ijk]-?")
+UNKNOWN: Final = "unknown"
+"""The participant of scans that are nobody's."""
+_ABOUT_PEOPLE: Final[Mapping[str, Mapping[str, Any]]] = {
+    "species": {"Description": "Species, in Latin or in English"},
+    "sex": {
+        "Description": "Sex",
+        "Levels": {"F": "female", "M": "male", "O": "other"},
+    },
+    "diagnosis": {"Description": "Diagnosis, as the catalogue has it"},
+}
 _NOT_IN_LABEL: Final = re.compile(r"[^A-Za-z0-9]+")
 _ROWS: Final = {
     "subject_id": "subjects",
@@ -80,24 +92,28 @@ def members(backend: LocalBackend, spec: Spec) -> list[Member]:
     aside: list[str] = []
     missing: list[str] = []
     taken: set[str] = set()
+    present: set[str] = set()
     for row in images:
         project = known["project_id"][row["project_id"]]["name"]
         if not _can_be_nifti(row):
             missing.append(f"{project}/{row['name']}")
             continue
         acquisition = known["acquisition_id"].get(row["acquisition_id"], {})
-        subject = labels.get(row["subject_id"], "unknown")
+        subject = labels.get(row["subject_id"], UNKNOWN)
         visit = known["visit_id"].get(acquisition.get("visit_id"))
         stem, is_aside = _stem(row, acquisition, subject, visit, taken)
         taken.add(stem)
         if is_aside:
             aside.append(stem)
+        else:
+            present.add(subject)
         listed.append(_nifti(backend, stem, row))
-        sidecar = json.dumps(_sidecar(acquisition), indent=1, sort_keys=True)
+        sidecar = json.dumps(_sidecar(acquisition, row), indent=1, sort_keys=True)
         listed.append(of_bytes(f"{stem}.json", sidecar.encode()))
     about = {
         "dataset_description.json": _description([*known["project_id"].values()]),
-        "participants.tsv": _participants(known["subject_id"], labels),
+        "participants.tsv": _participants(known["subject_id"], labels, present),
+        "participants.json": json.dumps(_ABOUT_PEOPLE, indent=1),
         "README": _readme(len(listed) // 2, aside, missing),
     }
     return [
@@ -153,10 +169,8 @@ def _classified(
     protocol = acquisition.get("protocol") or {}
     if row["kind"] not in ("original", "initial"):
         return "", "", []
-    if modality == "PT":
-        return "pet", "pet", []
     if modality != "MR":
-        return "", "", []
+        return "", "", []  # BIDS wants more of PET (tracer, dose) than is kept here
     said = " ".join(
         str(one or "")
         for one in (
@@ -167,7 +181,10 @@ def _classified(
     said = said.replace("_", " ").replace("-", " ")
     if (row["n_t"] or 1) > 1:
         task = _label(protocol.get("task") or "")
-        return ("func", "bold", [f"task-{task}"]) if task else ("", "", [])
+        # BIDS demands both of them.
+        if not task or not _repetition_s(protocol, row):
+            return "", "", []
+        return "func", "bold", [f"task-{task}"]
     for pattern, folder, suffix in _SUFFIXES:
         if pattern.search(said):
             return folder, suffix, []
@@ -196,7 +213,19 @@ def _nifti(backend: LocalBackend, stem: str, row: RowData) -> Member:
     return Member(f"{stem}.nii.gz", None, blocks)
 
 
-def _sidecar(acquisition: Mapping[str, Any]) -> dict[str, Any]:
+def _repetition_s(protocol: Mapping[str, Any], row: RowData) -> float | None:
+    """The time between volumes as NIfTI's header says it, for these have to agree;
+    None where two sources contradict each other."""
+    told = protocol.get("repetition_time_ms")
+    step = row["px_t"]
+    if not isinstance(told, int | float) or isinstance(told, bool) or told <= 0:
+        return float(step) if step else None
+    if step and abs(step - told / 1000) > 1e-3 * step:
+        return None
+    return round(told / 1000, 9)
+
+
+def _sidecar(acquisition: Mapping[str, Any], row: RowData) -> dict[str, Any]:
     protocol = acquisition.get("protocol") or {}
     said: dict[str, Any] = {
         "Modality": acquisition.get("modality"),
@@ -212,13 +241,31 @@ def _sidecar(acquisition: Mapping[str, Any]) -> dict[str, Any]:
             said[name] = round(value / 1000, 9)
     for ours, name in _PLAIN.items():
         said[name] = protocol.get(ours)
+    if (row["n_t"] or 1) > 1:
+        said["RepetitionTime"] = _repetition_s(protocol, row)
+    if not _fits(said.get("SliceTiming"), row["n_z"], said.get("RepetitionTime")):
+        said.pop("SliceTiming", None)
+    if not _DIRECTION.fullmatch(str(said.get("PhaseEncodingDirection"))):
+        said.pop("PhaseEncodingDirection", None)
+    if said.get("MRAcquisitionType") not in ("1D", "2D", "3D"):
+        said.pop("MRAcquisitionType", None)
     return {name: value for name, value in said.items() if value not in (None, "")}
+
+
+def _fits(timing: Any, slices: int | None, repetition_s: float | None) -> bool:
+    """Whether there is a time for each slice, none after the next volume begins."""
+    return (
+        isinstance(timing, list)
+        and len(timing) == slices
+        and all(isinstance(one, int | float) and one >= 0 for one in timing)
+        and (repetition_s is None or max(timing) <= repetition_s)
+    )
 
 
 def _labels(subjects: Mapping[str, RowData]) -> dict[str, str]:
     """Labels as BIDS allows them, letters and digits, no two alike."""
     labels: dict[str, str] = {}
-    taken: set[str] = set()
+    taken: set[str] = {UNKNOWN}
     for key, row in sorted(subjects.items(), key=lambda one: str(one[1]["label"])):
         label = _label(str(row["label"]).removeprefix("sub-")) or "x"
         number, free = 2, label
@@ -233,14 +280,20 @@ def _label(said: object) -> str:
     return _NOT_IN_LABEL.sub("", str(said))
 
 
-def _participants(subjects: Mapping[str, RowData], labels: Mapping[str, str]) -> str:
+def _participants(
+    subjects: Mapping[str, RowData], labels: Mapping[str, str], present: set[str]
+) -> str:
+    """A row for each folder, and none for whom there is no folder."""
     out = io.StringIO()
     writer = csv.writer(out, delimiter="\t", lineterminator="\n")
-    writer.writerow(["participant_id", "species", "sex", "diagnosis"])
-    for key in sorted(labels, key=lambda one: labels[one]):
-        row = subjects[key]
-        told = (row.get(name) for name in ("species", "sex", "diagnosis"))
-        writer.writerow([f"sub-{labels[key]}", *(one or "n/a" for one in told)])
+    writer.writerow(["participant_id", *_ABOUT_PEOPLE])
+    rows = {label: subjects[key] for key, label in labels.items()}
+    for label in sorted(present):
+        row = rows.get(label, {})
+        told = {name: row.get(name) or "n/a" for name in _ABOUT_PEOPLE}
+        told["sex"] = told["sex"] if told["sex"] in ("F", "M", "O") else "n/a"
+        plain = (" ".join(str(one).split()) or "n/a" for one in told.values())
+        writer.writerow([f"sub-{label}", *plain])
     return out.getvalue()
 
 
@@ -257,7 +310,7 @@ def _description(projects: list[RowData]) -> str:
         said["License"] = ", ".join(licences)
     dois = sorted({row["doi"] for row in projects if row["doi"]})
     if dois:
-        said["DatasetDOI"] = dois[0]
+        said["DatasetDOI"] = dois[0] if ":" in dois[0] else f"doi:{dois[0]}"
     return json.dumps(said, indent=1)
 
 

@@ -1,6 +1,7 @@
 """The files of images as they came, with a list of which is whose.
 
-PROJECT/IMAGE/...     the originals; of what was made here its OME-Zarr
+PROJECT/IMAGE/...     the files as they came, also where a copy of them is shown here;
+                      of what was made here its OME-Zarr
 images.csv            every image with what is known of it, and its files
 missing.txt           images whose files are not here any more
 LICENCE.txt           of each project, with its DOI
@@ -18,6 +19,7 @@ from theatrum.catalog.backend import RowData
 from theatrum.catalog.errors import BadRecord
 from theatrum.catalog.exchange.places import files_of
 from theatrum.catalog.exchange.zips import Member, of_bytes, of_file
+from theatrum.catalog.ingest.registering import COPY_NODE
 from theatrum.catalog.local import LocalBackend
 from theatrum.catalog.query.spec import Q, Spec
 
@@ -37,6 +39,7 @@ def members(backend: LocalBackend, spec: Spec) -> list[Member]:
     )
     projects = _by_id(backend, "projects", {row["project_id"] for row in rows})
     sources = _sources(backend, rows)
+    copies = _copies(backend, rows)
     listed: dict[str, Path] = {}
     placed: dict[Path, str] = {}
     table: list[list[object]] = []
@@ -47,7 +50,8 @@ def members(backend: LocalBackend, spec: Spec) -> list[Member]:
         names: list[str] = []
         paths = [one for one in sources.get(row["acquisition_id"], []) if one.exists()]
         own = Path(row["path"])
-        if row["run_id"] or not paths:
+        came = row["run_id"] is None or row["run_id"] in copies
+        if not came or (row["run_id"] is None and not paths):
             paths = [own] if own.exists() else []
         if not paths:
             missing.append(f"{project}/{row['name']}")
@@ -92,6 +96,23 @@ def _sources(backend: LocalBackend, rows: list[RowData]) -> dict[str, list[Path]
                 if Path(uri) not in paths:
                     paths.append(Path(uri))
     return {key: sorted(paths) for key, paths in found.items()}
+
+
+def _copies(backend: LocalBackend, rows: list[RowData]) -> set[str]:
+    """The runs that only copied files which came in, for viewers to read."""
+    keys = {row["run_id"] for row in rows if row["run_id"]}
+    return {
+        one["run_id"]
+        for chunk in _chunks(keys)
+        for one in LocalBackend.rows(
+            backend,
+            Spec(
+                "run_inputs",
+                (Q(run_id__in=chunk, run__node__name=COPY_NODE),),
+                values=("run_id",),
+            ),
+        )
+    }
 
 
 def _by_id(

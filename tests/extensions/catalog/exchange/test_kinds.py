@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
+import subprocess
 from pathlib import Path
 
 import nibabel
@@ -11,7 +13,7 @@ import numpy as np
 import PIL.Image
 import pytest
 from theatrum.catalog import picture
-from theatrum.catalog.connection import Catalog
+from theatrum.catalog.connection import Catalog, connect
 from theatrum.catalog.errors import BadQuery, BadRecord
 from theatrum.catalog.exchange.examples import keep_examples
 from theatrum.catalog.local import LocalBackend
@@ -164,3 +166,92 @@ def test_the_six_examples_are_kept_once_and_find_what_they_say(
     scan = catalog.images.get(name="scan", project="mice")
     scan.change(plane="ax")
     assert catalog.saved("tumor_ax").count() == 1
+
+
+def test_originals_are_the_files_that_came_not_the_copy_that_is_shown(
+    tmp_path: Path,
+) -> None:
+    values = np.arange(8 * 9 * 10, dtype=np.int16).reshape(10, 9, 8)
+    came = tmp_path / "stack.nrrd"
+    header = "NRRD0004\ntype: int16\ndimension: 3\nsizes: 8 9 10\nencoding: raw\n"
+    header += "endian: little\nspace: left-posterior-superior\n"
+    header += "space directions: (1,0,0) (0,1,0) (0,0,1)\nspace origin: (0,0,0)\n\n"
+    came.write_bytes(header.encode() + values.tobytes())
+    catalog = connect(tmp_path / "home", user="erika")
+    catalog.ingest(came, project="mice")
+    (image,) = catalog.images
+    assert image.kind == "initial"  # what is shown is a copy
+    image.derive("half", lambda array: array.isel(z=slice(2))).save("half")
+    out = exported(catalog, tmp_path, "originals")
+    assert (out / "mice/stack/stack.nrrd").read_bytes() == came.read_bytes()
+    assert [one for one in files(out) if one.startswith("mice/stack/")] == [
+        "mice/stack/stack.nrrd"
+    ]
+    assert any(one.startswith("mice/half/") and "zarr" in one for one in files(out))
+    catalog.close()
+
+
+def mixed(folder: Path) -> Catalog:
+    """A project with scans of somebody, of nobody, and of what BIDS has no name for."""
+    catalog = connect(folder / "home", user="erika")
+    source = folder / "src"
+    source.mkdir()
+    values = np.random.default_rng(0).integers(0, 99, (8, 9, 10)).astype(np.int16)
+
+    def scan(name: str, **about: object) -> None:
+        other = values + sum(name.encode())  # equal bytes would be one image
+        nibabel.save(nibabel.Nifti1Image(other, np.eye(4)), source / f"{name}.nii.gz")
+        if about:
+            (source / f"{name}.json").write_text(json.dumps(about))
+
+    scan("sub-01_T1w", EchoTime=0.003, RepetitionTime=2.3, SliceTiming=[0, 9])
+    scan("sub-02_FLAIR", PhaseEncodingDirection="ROW", Modality="MR")
+    scan("sub-03_scout", Modality="MR")
+    scan("T2w", Modality="MR")
+    scan("T1w", Modality="MR")
+    scan("thorax", Modality="CT")
+    scan("brain", Modality="PT")
+    for name, step in (("sub-02_task-rest_bold", 2.0), ("sub-04_task-x_bold", 3.0)):
+        image = nibabel.Nifti1Image(np.stack([values] * 4, -1), np.eye(4))
+        image.header.set_xyzt_units("mm", "sec")
+        image.header.set_zooms((1, 1, 1, step))
+        nibabel.save(image, source / f"{name}.nii.gz")
+        about = {"RepetitionTime": 2.0, "TaskName": "rest", "SliceTiming": [0, 1]}
+        (source / f"{name}.json").write_text(json.dumps(about))
+    report = catalog.ingest(source, project="mice")
+    assert not report.refused, report.refused
+    return catalog
+
+
+def test_a_mixed_project_is_valid_bids(tmp_path: Path) -> None:
+    catalog = mixed(tmp_path)
+    out = exported(catalog, tmp_path, "bids")
+    catalog.close()
+    folders = {one.name for one in out.iterdir() if one.name.startswith("sub-")}
+    people = [
+        line.split("\t")[0]
+        for line in (out / "participants.tsv").read_text().splitlines()[1:]
+    ]
+    # Who has no folder has no row, and whose folder there is has one.
+    assert sorted(folders) == people == ["sub-01", "sub-02", "sub-unknown"]
+    named = files(out)
+    assert {one for one in named if one.startswith("sub-unknown/")} == {
+        f"sub-unknown/anat/sub-unknown_{suffix}.{ending}"
+        for suffix in ("T1w", "T2w")
+        for ending in ("nii.gz", "json")
+    }
+    assert "sub-02/func/sub-02_task-rest_bold.nii.gz" in named
+    # Two times between volumes contradict each other: nobody knows which is right.
+    assert not any(one.startswith("sub-04/") for one in named)
+    for one in out.glob("sub-*/**/*.json"):
+        told = json.loads(one.read_text())
+        assert not {"SliceTiming", "PhaseEncodingDirection"} & told.keys()
+    validator = shutil.which("bids-validator-deno") or shutil.which("bids-validator")
+    if validator is None:
+        return  # the rules above are those that it found broken
+    told = subprocess.run(
+        [validator, "--json", str(out)], capture_output=True, text=True, check=False
+    )
+    issues = json.loads(told.stdout)["issues"]["issues"]
+    errors = [one for one in issues if one.get("severity") == "error"]
+    assert not errors, errors
