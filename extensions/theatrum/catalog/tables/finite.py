@@ -50,7 +50,10 @@ def not_finite(value: Any) -> tuple[str, float] | None:
 
 def refuse(value: Any, what: str) -> None:
     """Raise BadRecord where a number in a value is not finite."""
-    found = not_finite(value)
+    try:
+        found = not_finite(value)
+    except RecursionError as err:
+        raise BadRecord(f"{what} is nested too deeply: make it flatter") from err
     if found is not None:
         where, number = found
         raise BadRecord(
