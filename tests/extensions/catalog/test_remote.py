@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import theatrum
+import xarray as xr
 from theatrum import catalog as current
 from theatrum.catalog import arrays
 from theatrum.catalog.backend import PLANE
@@ -95,6 +96,29 @@ def test_planes_and_slides_are_told_far_away_as_near(
     assert far["position_x_mm"].tolist() == [1.5, 1.5]
     with pytest.raises(NotOpened, match="open it there"):
         ann.images["mice/slide"].viewer()
+
+
+def test_levels_and_channels_are_the_same_far_away_as_at_home(
+    site: Site, ann: Catalog
+) -> None:
+    along = {dim: (dim, np.arange(301) * 0.5, {"units": "mm"}) for dim in "yx"}
+    stains = xr.DataArray(
+        np.zeros((2, 301, 301), np.uint8),
+        dims=("c", "y", "x"),
+        coords={"c": ["DAPI", "probe"], **along},
+        attrs={"affine": np.diag([0.5, 0.5, 1, 1]).tolist()},
+    )
+    saved = ann.images["mice/scan"].save(stains, "stains")
+    with site.app.state.service.database.reading() as session:
+        path = session.get(Image, saved.id).path
+    for level in (0, 1):
+        far, here = saved.level(level), arrays.open_array(path, level=level)
+        for name in ("affine", "orientation", "channels", "channel_colors", "level"):
+            assert far.attrs[name] == here.attrs[name]
+        for dim in ("c", "y", "x"):
+            assert far[dim].values.tolist() == here[dim].values.tolist()
+    assert far.attrs["channel_colors"] == {"DAPI": "#0000ff", "probe": "#00ff00"}
+    assert float(far.x[0]) == 0.25
 
 
 def test_a_bag_of_far_arrays_is_opened_where_it_is_worked_on(ann: Catalog) -> None:
