@@ -99,8 +99,7 @@ def _in_digits(bind: sa.Connection) -> None:
     for row in bind.execute(sa.select(image)).mappings():
         old = {name: row[name] for name in _STEPS}
         new = {
-            name: None if step is None else _rounded(step)
-            for name, step in old.items()
+            name: None if step is None else _rounded(step) for name, step in old.items()
         }
         if new != old:
             said = {f"new_{name}": step for name, step in new.items()}
