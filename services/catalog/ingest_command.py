@@ -83,6 +83,13 @@ def ingest_command(
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with 1 where something is refused.")
     ] = False,
+    modality: Annotated[
+        str,
+        typer.Option("--modality", help="Of all of it, such as MR; over what it says."),
+    ] = "",
+    subject: Annotated[
+        str, typer.Option("--subject", help="The label of whose all of it is.")
+    ] = "",
 ) -> None:
     """Take images into a project; what cannot be taken in is told with its reason.
 
@@ -99,6 +106,11 @@ def ingest_command(
         copy=copy,
         profile=deidentify,
         key_file=key_file,
+        fields={
+            name: value
+            for name, value in (("modality", modality), ("subject__label", subject))
+            if value
+        },
         received_from="command line",
     )
     try:

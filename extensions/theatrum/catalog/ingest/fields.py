@@ -8,7 +8,7 @@ rule says them; else BIDS names in the path and the pseudonym of a DICOM patient
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from theatrum.catalog.ingest.errors import BadRule
@@ -42,6 +42,13 @@ _MR: Final = frozenset(
     }
 )
 
+_USUAL: Final = re.compile(
+    r"(?:^|[_.\- ])(t1w?|t2w?|t2star|flair|pdw?|mp2?rage|bold|dwi|dti|swi|asl|anat|mri)"
+    r"(?:[_.\- ].*)?\.nii(?:\.gz)?$",
+    re.IGNORECASE,
+)
+"""Words by which people call files of MR scans that lie in no data set of BIDS."""
+
 
 def require_known(names: Mapping[str, Any] | set[str]) -> None:
     """Raise BadRule for a name that is none of the catalogue's."""
@@ -67,6 +74,23 @@ def of_name(name: str) -> dict[str, Any]:
         elif suffix[1] == "pet":
             found["modality"] = "PT"
     return found
+
+
+def guess_modality(scenes: Sequence[dict[str, Any]], name: str, said: Fields) -> None:
+    """Put down what the usual word in a NIfTI file's name suggests, and warn of it.
+
+    NIfTI does not know how it was acquired. What a sidecar, a rule or somebody says
+    (`said`) goes before.
+    """
+    if "modality" in said or not _USUAL.search(name):
+        return
+    for scene in scenes:
+        if scene["image"]["modality"] in ("", "OT", None):
+            scene["image"]["modality"] = scene["acquisition"]["modality"] = "MR"
+            scene["warnings"].append(
+                "the file does not say its modality: MR is guessed from its name; say "
+                "--modality where it is another"
+            )
 
 
 class Belonging:

@@ -32,7 +32,7 @@ from theatrum.catalog.ingest import look
 from theatrum.catalog.ingest.bare import TOLD
 from theatrum.catalog.ingest.deid import Deidentification, key_of
 from theatrum.catalog.ingest.errors import IngestError
-from theatrum.catalog.ingest.fields import of_name
+from theatrum.catalog.ingest.fields import guess_modality, of_name
 from theatrum.catalog.ingest.items import Item, files_below, items_of
 from theatrum.catalog.ingest.place import (
     Checked,
@@ -292,10 +292,9 @@ class Run:
         scenes = self.looker.describe(
             item.paths, item.format, planes=planes, key=self.key
         )
-        whole, (item, checked) = (
-            item,
-            self._without_bad(item, checked, scenes, found.label),
-        )
+        guess_modality(scenes, original.paths[0].name, self.wishes.fields)
+        whole = item
+        item, checked = self._without_bad(item, checked, scenes, found.label)
         if item is not whole and (known := self.known(checked)) is not None:
             return replace(entry, files=self._shown(item), status="known", images=known)
         entry = replace(entry, files=self._shown(item), size=checked.size)
@@ -534,9 +533,7 @@ class Run:
         for ending in (".gz", ".zip", ".bz2"):
             name = name.removesuffix(ending)
         stem = Path(name).stem
-        for ending in (".ome", ".companion"):
-            stem = stem.removesuffix(ending)
-        return stem or "image"
+        return stem.removesuffix(".ome").removesuffix(".companion") or "image"
 
     def _shown(self, item: Item) -> tuple[str, ...]:
         """The names of an item's files for the report."""

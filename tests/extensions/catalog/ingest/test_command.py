@@ -13,6 +13,7 @@ import nibabel
 import numpy as np
 import pydicom
 from sqlalchemy import create_engine, text
+from theatrum.catalog import connect
 from typer.testing import CliRunner
 
 from services.cli import app
@@ -188,3 +189,29 @@ def test_what_is_put_into_a_watched_folder_is_an_image_soon(tmp_path: Path) -> N
         dcmtk.until(lambda: _taken(home) == 2)
     finally:
         _stopped(process)
+
+
+def test_a_modality_is_guessed_from_a_usual_name_and_told_as_a_guess(
+    tmp_path: Path,
+) -> None:
+    home = tmp_path / "home"
+    source = tmp_path / "scans"
+    source.mkdir()
+    for name in ("FLAIR", "anat", "t1w_brain", "liver"):
+        values = np.full((4, 5, 6), len(name), np.int16)
+        nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), source / f"{name}.nii.gz")
+    catalog = connect(home, user="ann")
+    report = catalog.ingest(source, project="p")
+    found = {one.name: one.modality for one in catalog.images}
+    assert {name for name, one in found.items() if one == "MR"} == {
+        name for name in found if not name.startswith("liver")
+    }
+    told = [one for one in report.entries if any("guessed" in w for w in one.warnings)]
+    assert len(told) == 3
+    # What somebody says counts.
+    asked = ("--project", "q", "--home", home, "--modality", "CT")
+    done = _run("ingest", source / "liver.nii.gz", *asked, "--subject", "ann-1")
+    assert done.exit_code == 0, done.output
+    (liver,) = catalog.images.filter(project="q")
+    assert (liver.modality, liver.subject.label) == ("CT", "ann-1")
+    catalog.close()
