@@ -517,10 +517,10 @@ class Run:
 
     def name_of(self, item: Item, scenes: Sequence[Mapping[str, Any]]) -> str:
         """What an image is named after."""
-        path = item.paths[0]
-        if item.format == "dicom" and not item.whole_slide:
         if self.named:
             return self.named
+        path = item.paths[0]
+        if item.format == "dicom" and not item.whole_slide:
             about = scenes[0]["acquisition"]
             told = str(about["description"] or about["protocol"].get("protocol") or "")
             if told:
