@@ -101,9 +101,8 @@ def kind_of(schema: Schema, schemas: Schema) -> str:
     kind = schema.get("type", "anything")
     if kind == "array":
         return f"list of {kind_of(schema.get('items', {}), schemas)}"
-    said = {"string": "text", "object": "object", "boolean": "true or false"}.get(
-        kind, kind
-    )
+    words = {"string": "text", "boolean": "true or false"}
+    said = words.get(kind, str(kind))
     if schema.get("format") == "binary":
         said = "bytes"
     least, most = schema.get("minimum"), schema.get("maximum")
