@@ -186,6 +186,29 @@ def test_no_token_and_no_password_is_in_the_log(hub: RunningHub) -> None:
     assert [secret for secret in secrets if secret in log] == []
 
 
+def test_a_token_that_may_only_read_the_catalogue_changes_nothing_there(
+    hub: RunningHub,
+) -> None:
+    asked = {
+        "note": "reads only",
+        "expires_in": 600,
+        "scopes": ["access:services!service=catalog", "custom:catalog:read"],
+    }
+    project = {"name": "of-a-token"}
+    projects = "services/catalog/api/v1/projects"
+    with hub.api("researcher") as client:
+        made = client.post("hub/api/users/researcher/tokens", json=asked)
+        made.raise_for_status()
+        narrowed = {"Authorization": f"token {made.json()['token']}"}
+        assert client.get(CATALOG, headers=narrowed).status_code == 200
+        refused = client.post(projects, json=project, headers=narrowed)
+        assert refused.status_code == 403
+        assert "does not carry" in refused.json()["detail"]
+        assert client.post(projects, json=project).status_code == 201
+        # Nor is a person an administrator of the hub.
+        assert client.get("services/catalog/api/v1/config").status_code == 403
+
+
 def _slide(path: Path) -> Path:
     return slides.write_slide(path, slides.SlideSpec())
 
