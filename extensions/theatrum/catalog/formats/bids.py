@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Final, cast
+from typing import Any, Final, TypeGuard, cast
 
 from theatrum.catalog.formats.scene import Acquisition, Modality
 
@@ -78,7 +78,7 @@ def acquisition(fields: Mapping[str, Any], known: Acquisition) -> Acquisition:
     )
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[int | float]:
     """Whether it is a number that a float holds; JSON has integers of any length."""
     try:
         return isinstance(value, int | float) and math.isfinite(value)
