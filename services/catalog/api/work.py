@@ -305,10 +305,10 @@ def asked(backend: LocalBackend, body: Order) -> CatalogQuery[Any]:
         raise BadQuery(
             f"the query finds {count} images: a batch takes 1 to {MOST_ITEMS:,}"
         )
-    return query
-
     if body.by is not None:  # told here, and not where a batch would have failed
         backend.compiler.rows(replace(spec, values=(body.by,)))
+    return query
+
 
 # Any: a flow's JSON
 def wrong(graph: Mapping[str, Any]) -> list[str]:
