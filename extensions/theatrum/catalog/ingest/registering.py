@@ -15,6 +15,7 @@ from theatrum.catalog.ingest.fields import Belonging
 from theatrum.catalog.ingest.place import Checked
 from theatrum.catalog.record import Book
 from theatrum.catalog.tables import (
+    Acquisition,
     Image,
     PlaneTable,
     Project,
@@ -146,6 +147,7 @@ def register(book: Book, project: Project, item: Prepared) -> list[Image]:
         )
         for path, digest in item.checked.files.items()
     }
+    _tell_of_a_series_that_grew(book, acquisition, item, list(sources.values()))
     book.members(
         acquisition,
         [
@@ -193,6 +195,24 @@ def register(book: Book, project: Project, item: Prepared) -> list[Image]:
             )
         images.append(image)
     return images
+
+
+def _tell_of_a_series_that_grew(
+    book: Book, series: Acquisition, item: Prepared, sources: Sequence[SourceFile]
+) -> None:
+    """Say that some of these files are an image already: it may have been cut off."""
+    members = select(SeriesMember.source_file_id).where(
+        SeriesMember.acquisition_id == series.id
+    )
+    ids = {one.id for one in sources}
+    known = ids.intersection(book.session.scalars(members))
+    if known and known != ids:
+        there = _images_of(book.session, series.project_id, sorted(known))
+        names = ", ".join(one.name for one in there) or "an image"
+        item.scenes[0]["warnings"].append(
+            f"Some of these {len(sources)} files are {names} already: the series has "
+            "grown since. Both are kept; delete the one that is not whole."
+        )
 
 
 def _found_again(

@@ -105,6 +105,24 @@ def test_a_second_run_changes_nothing_and_knows_everything(
     assert [one.id for one in rows(catalogue, Image)] == before
 
 
+def test_a_series_that_grew_is_taken_in_whole_and_that_is_told(
+    tmp_path: Path, take_in: TakeIn, catalogue: Database
+) -> None:
+    files = scans.write_series(tmp_path / "whole")
+    part = tmp_path / "part"
+    part.mkdir()
+    for file in files:
+        if file not in files[2:]:
+            shutil.copy(file, part)
+    first, second = take_in(part), take_in(tmp_path / "whole")
+    assert not any("grown" in text for text in first.entries[0].warnings)
+    (told,) = (text for text in second.entries[0].warnings if "grown" in text)
+    assert first.images[0].split("/")[1] in told
+    assert [len(one.shape) for one in rows(catalogue, Image)] == [3, 3]
+    again = take_in(tmp_path / "whole")
+    assert again.counts["known"] == 1
+
+
 def test_series_that_share_a_folder_are_told_apart(
     tmp_path: Path, take_in: TakeIn, catalogue: Database
 ) -> None:
