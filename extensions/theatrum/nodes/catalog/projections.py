@@ -25,7 +25,9 @@ def project(
 ) -> Array:
     """Look along an axis: what of all its planes is brightest, darkest, the mean.
 
-    Whole numbers stay whole for max and min; sums of them are 64 bit.
+    Whole numbers stay whole for max and min; sums of them are 64 bit. A volume looked
+    along y or x becomes a picture whose rows are its planes (from the first, which is
+    the lowest where z goes up) and whose columns are what is left of the plane.
 
     Parameters
     ----------
@@ -36,6 +38,10 @@ def project(
     """
     if along not in image.dims:
         raise BadValue(f"This image has no axis {along} to look along.")
+    if along in "yx" and "z" not in image.dims:
+        raise BadValue(
+            "A flat image is looked along z, t or c; `profile` follows a line."
+        )
     planes = image.sizes[along]
     stop = planes - 1 if last is None else last
     if not first <= stop < planes:
@@ -51,6 +57,8 @@ def project(
     if affine_of(image) is not None and along in "xyz":
         # A picture of what lies behind each other has no place in the patient.
         out.attrs.pop("affine")
+    if along in "yx":
+        out = out.rename({"z": "y", "y": "x"} if along == "x" else {"z": "y"})
     if along == "c":
         out.attrs.pop("channels", None)
     return out.assign_attrs(projection=how, projected=[first, stop])

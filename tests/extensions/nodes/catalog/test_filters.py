@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -96,6 +97,18 @@ def test_a_projection_is_numpys(how: str, lazy: bool) -> None:
     assert (out.chunks is not None) is lazy
     if how in ("max", "min"):
         assert out.dtype == head().dtype
+
+
+@pytest.mark.parametrize("along", ["y", "x"])
+def test_a_volume_looked_along_its_rows_or_columns_is_a_picture(
+    along: Literal["y", "x"],
+) -> None:
+    out = project(head(), along=along)
+    assert out.dims == ("y", "x")
+    assert np.array_equal(out, head().values.max(axis="zyx".index(along)))
+    assert np.array_equal(out["y"], head()["z"])
+    with pytest.raises(BadValue, match="flat image"):
+        project(out, along=along)
 
 
 def test_a_projection_of_one_plane_reads_only_what_it_needs() -> None:
