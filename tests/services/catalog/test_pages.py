@@ -13,10 +13,11 @@ import nibabel
 import numpy as np
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
+from sqlalchemy import update
 from theatrum.catalog.ingest import Wishes, ingest
 from theatrum.catalog.ingest.inbox import collect
 from theatrum.catalog.record import recording
-from theatrum.catalog.tables import FileRule, ProjectGroup
+from theatrum.catalog.tables import Batch, FileRule, ProjectGroup
 
 from hub.settings import load
 from services.catalog import intake, worker
@@ -381,7 +382,11 @@ def test_a_batch_is_cancelled_only_after_a_question(page: Page, site: Site) -> N
     with site.client("ria") as client:
         order = {"node": "histogram", "query": query, "name": "To cancel"}
         batch = client.post("batches", json=order).json()
+    with recording(site.app.state.service.database, "worker") as book:
+        told = update(Batch).where(Batch.id == batch["id"])
+        book.session.execute(told.values(reason="tcp://far does not answer."))
     page.goto(f"{site.url}/batches/{batch['id']}")
+    expect(page.get_by_text("tcp://far does not answer.")).to_be_visible()
     expect(page.get_by_role("button", name="Cancel this batch")).to_be_hidden()
     page.locator("#ask-cancel").press("Enter")
     page.get_by_role("button", name="Cancel this batch").press("Enter")
