@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import JSON, String, select
+from sqlalchemy import JSON, String, select, update
 from theatrum.catalog.query.fields import RESOURCES, table_of, ways_from
 from theatrum.catalog.query.spec import Spec
 from theatrum.catalog.record import Book, recording
@@ -71,14 +71,11 @@ def hidden(site: Site) -> dict[str, str]:
 
 
 def _linked(book: Book, hidden: dict[str, str]) -> str:
-    """An image of `mri` that somebody who sees both joined to rows of `secret`."""
-    image = book.image(
-        book.project("mri"),
-        path="/nowhere/linked.nii",
-        name="linked",
-        subject_id=hidden["subject"],
-        sample_id=hidden["sample"],
-    )
+    """An image of `mri` that points at rows of `secret`, past what the book refuses."""
+    image = book.image(book.project("mri"), path="/nowhere/linked.nii", name="linked")
+    book.session.flush()
+    pointers = {"subject_id": hidden["subject"], "sample_id": hidden["sample"]}
+    book.session.execute(update(Image).where(Image.id == image.id).values(pointers))
     run = book.run(book.project("mri"), node="join")
     book.input(run, "image", image)
     return image.id

@@ -359,7 +359,7 @@ def test_the_front_page_says_what_downloads_take(stock: Site) -> None:
     cookie = stock.cookie("ann")
     with httpx.Client(cookies={cookie["name"]: cookie["value"]}) as browser:
         page = browser.get(f"{stock.url}/", timeout=30).text
-    assert "images/export.zip?what=originals" in page
-    assert "queries/tumour-slices/export.zip?project=mri" in page
+    assert "downloads/new?what=originals" in page
+    assert "downloads/new?query=tumour-slices&amp;project=mri" in page
     assert re.search(r"2 images, [\d.]+ k?B, about \d+ s", page)
     assert "secret" not in page
