@@ -62,6 +62,8 @@ class Order:
         an address.
     inbox
         Whether it is to wait for a review.
+    profile, fields
+        Of de-identification, and what holds for all of it; see `Wishes`.
     report
         What became of it, as `Report.to_json` says it; of a bundle how many rows of
         each table are new, and how many were known.
@@ -78,7 +80,9 @@ class Order:
     reason: str = ""
     tries: int = 0
     at: float = field(default_factory=time.time)
-    # Any: JSON
+    profile: str = ""
+    # Any here and below: JSON
+    fields: Mapping[str, Any] = field(default_factory=dict)
     report: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -231,7 +235,12 @@ def _taken(
     if order.kind == "upload":
         source = str(uploads_of(home).complete(order.key, sha256=order.sha256))
     wishes = Wishes(
-        order.project, order.owner, copy=True, received_from=_from_where(order)
+        order.project,
+        order.owner,
+        copy=True,
+        profile=order.profile,
+        fields=order.fields,
+        received_from=_from_where(order),
     )
     run = waiting_room.collect if order.inbox else ingest
     return _short(run(database, home, [source], wishes, workers=workers))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hub.home import Home
 from theatrum.catalog.backend import Backend
-from theatrum.catalog.errors import BadRecord, NotConnected, near
+from theatrum.catalog.errors import NotConnected, near
 from theatrum.catalog.query.fields import RESOURCES
 from theatrum.catalog.query.lazy import Query
 from theatrum.catalog.query.spec import Spec
@@ -126,6 +126,7 @@ class Catalog:
     ) -> Path:
         """Write what a query of images finds as a zip, or as a folder.
 
+        A service makes it, and it is fetched, from where an earlier try stopped.
         `what`: bundle, originals, bids, slices; `options` choose slices. See
         `theatrum.catalog.exchange`.
         """
@@ -152,17 +153,27 @@ class Catalog:
         """Take images in: files, folders, archives, addresses.
 
         The report tells what was taken, was known, or was refused and why. `fields`
-        hold for all of it, such as `experiment__name="Pilot"`. A service takes images
-        by upload: this is for a catalogue in a folder.
+        hold for all of it, such as `experiment__name="Pilot"`. To a service files are
+        sent, from where an earlier try stopped, and always kept there as by `copy`.
         """
         from theatrum.catalog.ingest import Wishes, ingest
         from theatrum.catalog.local import LocalBackend
 
         if not isinstance(self.backend, LocalBackend):
-            raise BadRecord(
-                "this catalogue is far away: upload the files on its page, or by "
-                "POST /api/v1/uploads"
-            )
+            from theatrum.catalog.following import followed
+            from theatrum.catalog.ingest.sending import send
+            from theatrum.catalog.remote import RemoteBackend
+
+            assert isinstance(self.backend, RemoteBackend)  # noqa: S101  (no third)
+            with followed("items") as tell:
+                return send(
+                    self.backend,
+                    [os.fspath(one) for one in sources],
+                    project=project,
+                    deidentify=deidentify,
+                    fields=fields,
+                    progress=tell,
+                )
         wishes = Wishes(
             project, self.backend.user, copy=copy, profile=deidentify, fields=fields
         )

@@ -11,6 +11,7 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -71,7 +72,7 @@ class RemoteBackend:
     @property
     def user(self) -> str:
         """See `Backend`: whoever the token belongs to."""
-        return str(self._json("GET", "me")["name"])
+        return str(self.json("GET", "me")["name"])
 
     # Questions
 
@@ -122,7 +123,7 @@ class RemoteBackend:
         Compiler("sqlite").rows(spec)
         said = {"query": spec.to_json(), **wanted}
         try:
-            return self._json("POST", "search", json=said)
+            return self.json("POST", "search", json=said)
         except BadRecord as err:  # what cannot be processed is here the question
             raise BadQuery(str(err)) from err
 
@@ -130,22 +131,22 @@ class RemoteBackend:
 
     def create(self, resource: str, values: Mapping[str, Any]) -> RowData:
         """See `Backend`."""
-        row = self._json("POST", _address(resource), json=dict(values))
+        row = self.json("POST", _address(resource), json=dict(values))
         return _read(row, Spec(resource))
 
     def change(self, resource: str, key: str, values: Mapping[str, Any]) -> RowData:
         """See `Backend`."""
-        row = self._json("PATCH", _address(resource, key), json=dict(values))
+        row = self.json("PATCH", _address(resource, key), json=dict(values))
         return _read(row, Spec(resource))
 
     def remove(self, resource: str, key: str) -> None:
         """See `Backend`."""
-        self._ask("DELETE", _address(resource, key))
+        self.ask("DELETE", _address(resource, key))
 
     def manifest(self, version: str) -> bytes:
         """The manifest of a version as Parquet; see `theatrum.catalog.freezing`."""
         route = f"versions/{quote(version, safe='')}/manifest"
-        parquet: bytes = self._ask("GET", route, params={"format": "parquet"}).content
+        parquet: bytes = self.ask("GET", route, params={"format": "parquet"}).content
         return parquet
 
     # Images
@@ -154,7 +155,7 @@ class RemoteBackend:
         """See `Backend`; of images."""
         if kind != "image":
             raise BadQuery(f"the service tells where images come from, not a {kind}")
-        lineage: dict[str, Any] = self._json("GET", f"images/{quote(key)}/lineage")
+        lineage: dict[str, Any] = self.json("GET", f"images/{quote(key)}/lineage")
         return lineage
 
     def array(self, image: RowData, level: int) -> xarray.DataArray:
@@ -170,7 +171,7 @@ class RemoteBackend:
         """See `Backend`."""
         route = f"images/{quote(image['id'])}/thumbnail"
         try:
-            jpeg: bytes = self._ask("GET", route, params={"size": size}).content
+            jpeg: bytes = self.ask("GET", route, params={"size": size}).content
         except BadRecord as err:
             raise NotOpened(str(err)) from err
         return jpeg
@@ -186,7 +187,7 @@ class RemoteBackend:
             _zipped(group, package)
             with package.open("rb") as file:
                 said = {"kept": _dumped(kept)}
-                row = self._json(
+                row = self.json(
                     "POST",
                     "images",
                     data=said,
@@ -197,13 +198,39 @@ class RemoteBackend:
     def planes(self, image: RowData) -> list[RowData]:
         """See `Backend`."""
         route = f"images/{quote(image['id'])}/planes"
-        rows: list[RowData] = self._json("GET", route)["items"]
+        rows: list[RowData] = self.json("GET", route)["items"]
         return rows
 
     def close(self) -> None:
         """See `Backend`: nothing is held."""
 
     # HTTP
+
+    @contextmanager
+    def streamed(
+        self, method: str, route: str, headers: Mapping[str, str]
+    ) -> Iterator[httpx.Response]:
+        """An answer that is read as it comes; NotConnected where the line is cut.
+
+        The status 416 is the asker's to understand.
+        """
+        try:
+            with (
+                httpx.Client(
+                    trust_env=False, timeout=TIMEOUT_S, headers=self._headers
+                ) as client,
+                client.stream(
+                    method, f"{self._api}/{route}", headers=dict(headers)
+                ) as answer,
+            ):
+                if not answer.is_success and answer.status_code != 416:
+                    answer.read()
+                    raise _refusal(
+                        answer, BY_STATUS.get(answer.status_code, CatalogError)
+                    )
+                yield answer
+        except httpx.HTTPError as err:
+            raise _away(err) from None
 
     @property
     def _api(self) -> str:
@@ -213,10 +240,12 @@ class RemoteBackend:
     def _headers(self) -> dict[str, str]:
         return {"Authorization": f"token {self.token}"} if self.token else {}
 
-    def _json(self, method: str, route: str, **more: Any) -> Any:
-        return self._ask(method, route, **more).json()
+    # Any: JSON
+    def json(self, method: str, route: str, **more: Any) -> Any:
+        """What a route answers; see `ask`."""
+        return self.ask(method, route, **more).json()
 
-    def _ask(
+    def ask(
         self,
         method: str,
         route: str,
@@ -240,15 +269,19 @@ class RemoteBackend:
                     time.sleep(_pause_s(answer))
                     answer = client.request(method, f"{self._api}/{route}", **more)
         except httpx.HTTPError as err:
-            raise NotConnected(
-                f"The catalogue did not answer ({type(err).__name__}): try again, and "
-                "tell whoever runs the hub if it stays so."
-            ) from None
-        if answer.is_success:
+            raise _away(err) from None
+        if answer.is_success or answer.status_code == httpx.codes.NOT_MODIFIED:
             return answer
         if answer.status_code == httpx.codes.CONFLICT:
             raise _refusal(answer, conflict)
         raise _refusal(answer, BY_STATUS.get(answer.status_code, CatalogError))
+
+
+def _away(err: httpx.HTTPError) -> NotConnected:
+    return NotConnected(
+        f"The catalogue did not answer ({type(err).__name__}): try again, and tell "
+        "whoever runs the hub if it stays so."
+    )
 
 
 def _pause_s(answer: httpx.Response) -> float:

@@ -16,12 +16,13 @@ from typing import Any, Final, Literal
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import select
 from theatrum.catalog.errors import BadQuery, NotFound
 from theatrum.catalog.exchange import exporting, slices
 from theatrum.catalog.exchange.zips import MEDIA_TYPE, Archive, of_file
 from theatrum.catalog.query.fields import table_of
-from theatrum.catalog.query.spec import Spec
+from theatrum.catalog.query.spec import Spec, spec_from_json
 from theatrum.catalog.tables import Batch, Project
 
 from services.catalog.api import limits, listing
@@ -57,7 +58,6 @@ RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
 }
 ZIPPED = RESPONSES | {200: {"description": "The archive", "content": {MEDIA_TYPE: {}}}}
 TABLED = RESPONSES | {200: {"description": "The table", "content": {PARQUET: {}}}}
-TABLED = RESPONSES | {200: {"description": "The table", "content": {PARQUET: {}}}}
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,8 @@ class Wanted:
 
     spec: Spec
     what: str
-    options: Mapping[str, str]
+    # Any: words of an address, or JSON
+    options: Mapping[str, Any]
     name: str
 
 
@@ -109,6 +110,42 @@ def list_exports(request: Request, service: Here, right: Exporting) -> Response:
     return tagged(
         request, {"items": [_told(service, job) for job in jobs], "next": None}
     )
+
+
+class NewExport(BaseModel):
+    """An export of what a question finds."""
+
+    model_config = ConfigDict(extra="forbid")
+    # Any: the query language's JSON
+    query: dict[str, Any] = Field(description='{"of": "images", "where": [...]}')
+    what: What = "bundle"
+    options: dict[str, str | int | float | list[str] | list[float]] = Field(
+        {}, description="How slices are chosen"
+    )
+
+
+@router.post("/exports", status_code=202)
+def order_export(
+    request: Request, service: Here, right: Exporting, body: NewExport
+) -> Response:
+    """Have what any question finds made into a zip, by a job; fetched when it is made.
+
+    A question that no words of an address can ask is asked so; notebooks do.
+    """
+    service.limiter.take(right.person.name, limits.EXPORT)
+    spec = spec_from_json(body.query)
+    backend = right.backend(service)
+    backend.count(spec)  # refuses what stays inside
+    members = exporting.members(backend, spec, body.what, body.options)
+    told = {"what": body.what, "options": body.options}
+    tag, size = exporting.tag_of(members, told), Archive(members).size
+    jobs = jobs_of(request)
+    job = _made(jobs, right.person.name, tag) or _job(
+        service, right, jobs, Wanted(spec, body.what, body.options, "images"), tag, size
+    )
+    answer = tagged(request, _told(service, job), status=202)
+    answer.headers["Location"] = f"{service.api}/exports/{job.id}"
+    return answer
 
 
 @router.get("/exports/{key}")
@@ -160,34 +197,50 @@ def archived(
     if f'"{tag}"' in request.headers.get("If-None-Match", ""):
         return Response(status_code=304, headers={"ETag": f'"{tag}"'})
     jobs = jobs_of(request)
-    made = next(
-        (
-            job
-            for job in jobs.of(right.person.name)
-            if job.engine["tag"] == tag
-            and job.state == "succeeded"
-            and jobs.path(job.id).is_file()
-        ),
-        None,
-    )
+    made = _made(jobs, right.person.name, tag)
     name = f"{wanted.name}-{wanted.what}.zip"
     if made is not None:
         return _file(request, jobs.path(made.id), tag, name)
     if _is_long(backend, wanted, archive) or "respond-async" in request.headers.get(
         "Prefer", ""
     ):
-        ids = project_ids(service, right)
-        if not ids:
-            raise NotFound("there is no project that you may export from")
-        order = Order(
-            wanted.spec, wanted.what, wanted.options, sorted(ids), right.person.name
-        )
-        job = jobs.order(order, tag, archive.size)
+        job = _job(service, right, jobs, wanted, tag, archive.size)
         answer = tagged(request, _told(service, job), status=202)
         answer.headers["Location"] = f"{service.api}/exports/{job.id}"
         answer.headers["Retry-After"] = "5"
         return answer
     return _sent(request, archive.size, archive.stream, tag, name)
+
+
+def _made(jobs: Exports, person: str, tag: str) -> Batch | None:
+    """Somebody's job that made just this already."""
+    return next(
+        (
+            job
+            for job in jobs.of(person)
+            if job.engine["tag"] == tag
+            and job.state == "succeeded"
+            and jobs.path(job.id).is_file()
+        ),
+        None,
+    )
+
+
+def _job(
+    service: Service,
+    right: Right,
+    jobs: Exports,
+    wanted: Wanted,
+    tag: str,
+    size: int | None,
+) -> Batch:
+    ids = project_ids(service, right)
+    if not ids:
+        raise NotFound("there is no project that you may export from")
+    order = Order(
+        wanted.spec, wanted.what, wanted.options, sorted(ids), right.person.name
+    )
+    return jobs.order(order, tag, size)
 
 
 def as_json(service: Service, right: Right, spec: Spec, name: str) -> Response:

@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import ClientDisconnect
 from theatrum.catalog.errors import NotAllowed, NotFound
 from theatrum.catalog.ingest.errors import BadUpload
+from theatrum.catalog.ingest.fields import require_known
 from theatrum.catalog.ingest.uploads import Status, Uploads
 from theatrum.catalog.query.spec import Q, Spec
 
@@ -71,6 +72,13 @@ class NewUpload(BaseModel):
     bundle: bool = Field(
         False, description="It is a bundle of a catalogue, with rows and files"
     )
+    deidentify: str = Field(
+        "", pattern="^(|basic|autosegmentation)$", description="A profile, or none"
+    )
+    # Any: values of columns
+    fields: dict[str, Any] = Field(
+        {}, description='What holds for all of it: {"experiment__name": "Pilot"}'
+    )
 
 
 class NewSource(BaseModel):
@@ -92,6 +100,9 @@ def begin_upload(
         raise BadUpload("A manifest is no image: name its address with POST /ingest.")
     if body.bundle and body.inbox:
         raise BadUpload("A bundle is taken in whole: it does not wait in the inbox.")
+    if body.bundle and (body.fields or body.deidentify):
+        raise BadUpload("A bundle says of its images what they are.")
+    require_known(body.fields)
     orders, uploads = Orders(service.home), uploads_of(service.home)
     refuse_too_much(service, right, orders, uploads, body.size)
     key = uploads.begin(body.name, size=body.size, owner=right.person.name)
@@ -105,6 +116,8 @@ def begin_upload(
             inbox=body.inbox,
             sha256=body.sha256.lower(),
             state="receiving",
+            profile=body.deidentify,
+            fields=body.fields,
         )
     )
     answer = tagged(request, _shown(order, uploads.status(key)), status=201)
@@ -343,5 +356,8 @@ def _shown(order: Order, status: Status | None) -> dict[str, Any]:
             "bundle": order.kind == "bundle",
             "size": status.size if status else None,
             "offset": _offset(status) if status else None,
+            "sha256": order.sha256,
+            "deidentify": order.profile,
+            "fields": dict(order.fields),
         }
     return said | {"source": order.source}

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import select
-from theatrum.catalog.engine.batch import map_query, open_batch
+from theatrum.catalog.engine.batch import Batch, map_query, open_batch
 from theatrum.catalog.engine.ledger import FINAL
 from theatrum.catalog.engine.reproducing import python_of
 from theatrum.catalog.errors import BadQuery, NotFound, near
@@ -26,7 +26,7 @@ from theatrum.catalog.flows.validation import malformed, problems
 from theatrum.catalog.local import LocalBackend
 from theatrum.catalog.query.lazy import Query as CatalogQuery
 from theatrum.catalog.query.spec import Q, Spec, spec_from_json
-from theatrum.catalog.record import recording
+from theatrum.catalog.record import DERIVED, recording
 from theatrum.catalog.rows import maker
 from theatrum.catalog.tables import Batch as BatchRow
 from theatrum.catalog.tables import Run
@@ -63,7 +63,10 @@ class Order(BaseModel):
         None, max_length=200, description="Images of equal value are one item"
     )
     on_error: str = Field("continue", pattern="^(continue|stop|threshold)$")
+    threshold: float = Field(0.1, ge=0, le=1, description="Share, for on_error")
     retries: int = Field(2, ge=0, le=10)
+    isolate: bool = Field(False, description="Each run in a process of its own")
+    timeout_s: float = Field(0.0, ge=0, le=604_800, description="For a run; 0 never")
     refresh: bool = Field(False, description="Do all anew, whatever was done before")
 
 
@@ -71,10 +74,29 @@ class NodeOrder(Order):
     """A node over a query."""
 
     node: str = Field(max_length=200, description="A name of the palette")
+    kind: str = Field(
+        "",
+        pattern=f"^({'|'.join(sorted(DERIVED))})?$",
+        description="Of the images that are made",
+    )
 
 
 class FlowOrder(Order):
     """A flow over a query."""
+
+    anew: list[Annotated[str, Field(max_length=128)]] = Field(
+        [], max_length=1000, description="Steps done anew, with what follows"
+    )
+    keep: str | list[Annotated[str, Field(max_length=128)]] | None = Field(
+        None, max_length=1000, description="Which arrays stay, in the flow's place"
+    )
+
+
+class GraphOrder(FlowOrder):
+    """A flow that is not kept, over a query."""
+
+    # Any: see docs/catalog_flows.md
+    graph: dict[str, Any]
 
 
 class NewFlow(BaseModel):
@@ -152,21 +174,17 @@ def order_flow(
     if not rows:
         raise NotFound("there is no such flow that you may see")
     flow = checked(rows[0]["graph"])
-    query = asked(local(service, right), body)
-    batch = run_flow(
-        query,
-        flow,
-        engine="sync",
-        by=body.by,
-        project=body.project,
-        name=body.name,
-        start=False,
-        on_error=body.on_error,
-        retries=body.retries,
-        refresh=body.refresh,
-        parameters=body.params,
-    )
+    batch = begun(local(service, right), flow, body)
     return ordered(request, service, right, batch.id, flow_id=key)
+
+
+@router.post("/flows/run", status_code=202)
+def order_graph(
+    request: Request, service: Here, right: Running, body: GraphOrder
+) -> Response:
+    """Do a flow that is not kept on all that a query finds."""
+    batch = begun(local(service, right), checked(body.graph), body)
+    return ordered(request, service, right, batch.id)
 
 
 @router.post("/batches", status_code=202)
@@ -188,11 +206,10 @@ def order_batch(
         by=body.by,
         project=body.project,
         name=body.name,
+        kind=body.kind,
         start=False,
-        on_error=body.on_error,
-        retries=body.retries,
-        refresh=body.refresh,
-        parameters=body.params,
+        parameters=with_images(query, body.params),
+        **rules(body),
     )
     return ordered(request, service, right, batch.id)
 
@@ -308,6 +325,43 @@ def asked(backend: LocalBackend, body: Order) -> CatalogQuery[Any]:
     if body.by is not None:  # told here, and not where a batch would have failed
         backend.compiler.rows(replace(spec, values=(body.by,)))
     return query
+
+
+# Any here and below: JSON, and words of `Rules`
+def rules(body: Order) -> dict[str, Any]:
+    """How an order wants failures taken."""
+    names = ("on_error", "threshold", "retries", "isolate", "timeout_s", "refresh")
+    return {name: getattr(body, name) for name in names}
+
+
+def begun(backend: LocalBackend, flow: Flow, body: FlowOrder) -> Batch:
+    """Write down the batch of a flow that was checked."""
+    query = asked(backend, body)
+    return run_flow(
+        query,
+        flow,
+        engine="sync",
+        by=body.by,
+        project=body.project,
+        name=body.name,
+        anew=body.anew,
+        keep=body.keep,
+        start=False,
+        parameters=with_images(query, body.params),
+        **rules(body),
+    )
+
+
+def with_images(query: CatalogQuery[Any], params: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of an order; `{"$image": ID}` is the image, where the asker may see it."""
+    images = CatalogQuery(query._backend, Spec("images"), maker("images"))
+
+    def value(said: Any) -> Any:
+        if isinstance(said, Mapping) and set(said) == {"$image"}:
+            return images[str(said["$image"])]
+        return [value(one) for one in said] if isinstance(said, list) else said
+
+    return {name: value(said) for name, said in params.items()}
 
 
 # Any: a flow's JSON

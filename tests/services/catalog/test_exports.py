@@ -346,6 +346,21 @@ def test_a_saved_query_can_say_what_is_exported(ann: httpx.Client) -> None:
     assert sum(one.endswith(".jpg") for one in found) == 6
 
 
+def test_an_export_that_is_asked_in_json_is_looked_at_before_it_is_made(
+    ann: httpx.Client,
+) -> None:
+    images = {"of": "images"}
+    inside = {**images, "where": [{"field": "path__startswith", "value": "/"}]}
+    for wrong in (
+        {"query": inside},
+        {"query": {"of": "subjects"}},
+        {"query": images, "what": "slices", "options": {"planes": 5}},
+        {"query": images, "what": "slices", "options": {"central": [1]}},
+        {"query": images, "options": {"central": 5}},
+    ):
+        assert ann.post("exports", json=wrong).status_code == 422
+
+
 def test_an_unknown_parameter_is_refused(ann: httpx.Client) -> None:
     assert ann.get("queries/tumour?colour=red").status_code == 422
 

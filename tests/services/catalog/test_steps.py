@@ -276,10 +276,8 @@ def test_a_batch_is_ordered_far_away_like_one_here(site: Site, working: None) ->
     assert batch.runs.filter(state="failed").one().attempt == 2
     for wrong, what in (
         ({"hwo": "min"}, "did you mean how"),
-        ({"engine": "local"}, "the service's own"),
-        ({"how": object()}, "JSON"),
+        ({"mode": "deep"}, "the catalogue's folder"),
+        ({"how": object()}, "how"),
     ):
         with pytest.raises(CatalogError, match=what):
             all_four.map(project, **wrong)
-    with pytest.raises(CatalogError, match="nodes that ship"):
-        all_four.map(lambda image: image)

@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from sqlalchemy import select
 from sqlalchemy.orm import aliased
@@ -43,9 +43,11 @@ from theatrum.catalog.tables import Project, Run, new_id
 from theatrum.node import Node
 
 if TYPE_CHECKING:
+    from theatrum.catalog.engine.far import RemoteBatch
     from theatrum.catalog.image import CatalogImage
     from theatrum.catalog.local import LocalBackend
     from theatrum.catalog.query.lazy import Query
+    from theatrum.catalog.remote import RemoteBackend
 
 logger = logging.getLogger("theatrum.catalog")
 
@@ -134,8 +136,10 @@ class Batch:
 
     def _settle(self) -> None:
         """Where nobody drives it here: say that it is cancelled, unless it ended."""
-        if self.state in ("queued", "running"):
-            self._ledger.batch(state="cancelled", reason="")
+        if self.state not in ("queued", "running", "waiting"):
+            return
+        self._ledger.batch(state="cancelled", reason="")
+        self._ledger.unwanted()
 
     def start_and_close(self, engine: Engine, close: bool) -> None:
         """Begin, and close the engine at the end where it was opened for this alone."""
@@ -208,6 +212,11 @@ class Batch:
             parts = sum(share for share, _ in self._live.values())
         whole = max(self.total, sum(counts.values()), 1)
         return min(1.0, (ended + parts) / whole)
+
+    @property
+    def elapsed_s(self) -> float:
+        """The seconds that it took, or takes until now."""
+        return elapsed_s(_row(self._backend, self.id))
 
     @property
     def live(self) -> dict[str, tuple[float, str]]:
@@ -303,8 +312,20 @@ class Batch:
         return shown(self)
 
 
-def open_batch(backend: LocalBackend, batch_id: str) -> Batch:
-    """Return a batch of the catalogue; raises NotFound."""
+@overload
+def open_batch(backend: LocalBackend, batch_id: str) -> Batch: ...
+@overload
+def open_batch(backend: RemoteBackend, batch_id: str) -> RemoteBatch: ...
+def open_batch(
+    backend: LocalBackend | RemoteBackend, batch_id: str
+) -> Batch | RemoteBatch:
+    """Return a batch of the catalogue, here or behind a service; raises NotFound."""
+    from theatrum.catalog.remote import RemoteBackend
+
+    if isinstance(backend, RemoteBackend):
+        from theatrum.catalog.engine.far import RemoteBatch
+
+        return RemoteBatch(backend, batch_id)
     return Batch(backend, batch_id)
 
 

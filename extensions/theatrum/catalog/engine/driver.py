@@ -98,6 +98,8 @@ class Driver:
             why = str(error)[:2000] or type(error).__name__
             self.ledger.batch(state="failed", reason=why, ended_at=now())
             raise
+        if state == "cancelled":
+            self.ledger.unwanted()
         counts = self.ledger.counts()
         why = f"It was stopped: {self._stopped}." if self._stopped else ""
         self.ledger.batch(state=state, reason=why, counts=counts, ended_at=now())

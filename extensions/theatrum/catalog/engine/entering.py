@@ -112,7 +112,15 @@ def _entered(
     wanted = replace(one.wanted, run_id=one.wanted.run_id or new_id())
     if wanted.waits:
         if row is not None:
-            changed(book, row, state="waiting", error=None, ended_at=None)
+            changed(
+                book,
+                row,
+                state="waiting",
+                error=None,
+                ended_at=None,
+                attempt=wanted.attempt,
+                metrics=_gives(wanted),
+            )
         return Begun(wanted, _nothing(ledger, one), waiting=True)
     if row is not None:
         moment = now()
@@ -135,6 +143,13 @@ def _entered(
         limits.memory_bytes if limits else 0,
     )
     return Begun(wanted, task, bool(one.found))
+
+
+# Any: what a step's ports give
+def _gives(wanted: Wanted) -> dict[str, Any]:
+    """What a lease of a run that waits says that it is to give."""
+    gives = wanted.params.get("gives", {})
+    return {"gives": dict(gives)} if gives else {}
 
 
 def _nothing(ledger: Ledger, one: _Print) -> Task:
@@ -180,15 +195,17 @@ def _rows(
     }
     if begun.waiting:
         served = str(wanted.params.get("served", ""))
-        gives = wanted.params.get("gives", {})
+        # What is told of the step is kept; to whom it goes stands in its own columns.
+        ways = ("served", "gives")
+        told = {name: one for name, one in wanted.params.items() if name not in ways}
         made = Run(
             **common,
-            params={},
-            params_hash=digest_of({}),
+            params=told,
+            params_hash=digest_of(told),
             state="waiting",
             started_at=moment,
             engine_key=f"{wanted.waits}:{served}" if served else wanted.waits,
-            metrics={"gives": dict(gives)} if gives else {},
+            metrics=_gives(wanted),
         )
     else:
         made = Run(

@@ -199,6 +199,17 @@ class Ledger:
                     changed(book, row, state="queued", error=None, ended_at=None)
         return len(rows)
 
+    def unwanted(self) -> None:
+        """Cancel what waits for people and programs outside: nobody wants it now."""
+        query = select(Run).where(Run.batch_id == self.batch_id, Run.state == "waiting")
+        left = True
+        while left:
+            with self.recording() as book, book.session.no_autoflush:
+                rows = book.session.scalars(query.limit(ASKED_AT_ONCE)).all()
+                for row in rows:
+                    changed(book, row, state="cancelled", ended_at=now())
+                left = bool(rows)
+
     # The batch itself
 
     def batch(self, **fields: Any) -> None:

@@ -15,6 +15,7 @@ from theatrum.catalog.query.spec import Q, Spec
 
 if TYPE_CHECKING:
     from theatrum.catalog.engine.batch import Batch
+    from theatrum.catalog.engine.far import RemoteBatch
 
 EVERY_S = 0.5
 WHYS = 4
@@ -22,7 +23,7 @@ WHYS = 4
 _STYLES = {"failed": "danger"}
 
 
-def shown(batch: Batch) -> Any:
+def shown(batch: Batch | RemoteBatch) -> Any:
     """Return a batch's display: a widget, with text beside it for who has none."""
     text = {"text/plain": repr(batch)}
     try:
@@ -32,7 +33,7 @@ def shown(batch: Batch) -> Any:
     return {**widget._repr_mimebundle_(), **text}
 
 
-def bar(batch: Batch) -> Any:
+def bar(batch: Batch | RemoteBatch) -> Any:
     """Return the widget; ipywidgets ships no types, hence Any."""
     import ipywidgets
 
@@ -74,7 +75,7 @@ def bar(batch: Batch) -> Any:
     return box
 
 
-def sentence(batch: Batch) -> str:
+def sentence(batch: Batch | RemoteBatch) -> str:
     """Return how a batch is, in one line: states are words, never colours alone."""
     counts = batch.counts
     good = sum(counts.get(state, 0) for state in GOOD)
@@ -95,7 +96,7 @@ def sentence(batch: Batch) -> str:
     return f"{told}. {reason}" if (reason := batch.reason) else told
 
 
-def whys(batch: Batch) -> str:
+def whys(batch: Batch | RemoteBatch) -> str:
     """Return why the first items failed, as HTML, by the names of their images."""
     failures = batch.failures
     if not failures:
@@ -114,12 +115,10 @@ def whys(batch: Batch) -> str:
     return "<br>".join(lines)
 
 
-def _left(batch: Batch, ended: int, total: int) -> str:
-    from theatrum.catalog.engine.batch import _row, elapsed_s
-
+def _left(batch: Batch | RemoteBatch, ended: int, total: int) -> str:
     if not batch.running or ended < 3 or ended >= total:
         return ""
-    seconds = elapsed_s(_row(batch._backend, batch.id)) * (total - ended) / ended
+    seconds = batch.elapsed_s * (total - ended) / ended
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

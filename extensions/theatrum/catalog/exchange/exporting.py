@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from theatrum.catalog.backend import Backend
-from theatrum.catalog.errors import BadArray, BadQuery, BadRecord, NotAllowed, near
+from theatrum.catalog.errors import BadArray, BadQuery, BadRecord, near
 from theatrum.catalog.exchange import bids, bundle, originals, slices
 from theatrum.catalog.exchange.zips import Archive, Member
 from theatrum.catalog.local import LocalBackend
@@ -67,14 +67,17 @@ def export(
     ------
     BadArray
         Where there is something at the path.
-    NotAllowed
-        Of a service's catalogue: it has routes for this.
+    ExportFailed
+        Where the service that is asked for it cannot make it.
     """
     if not isinstance(backend, LocalBackend):
-        raise NotAllowed(
-            "download an export from the service: GET images/export.zip, with the "
-            "query's words and what="
-        )
+        from theatrum.catalog.exchange.fetching import fetch
+        from theatrum.catalog.following import followed
+        from theatrum.catalog.remote import RemoteBackend
+
+        assert isinstance(backend, RemoteBackend)  # noqa: S101  (there is no third)
+        with followed("bytes") as tell:
+            return fetch(backend, spec, path, what, options, tell)
     if path.exists():
         raise BadArray(f"{path.name} is there already: nothing is ever overwritten.")
     listed = members(backend, spec, what, options)

@@ -63,8 +63,10 @@ def chosen(options: Mapping[str, Any]) -> Chosen:
     """Read the words of an export; raises BadQuery where one does not fit."""
     said = dict(options)
     planes = said.pop("planes", "ax")
-    names = planes.split(",") if isinstance(planes, str) else list(planes)
-    wrong = [one for one in names if one not in PLANES]
+    if isinstance(planes, str):
+        planes = planes.split(",")
+    names = list(planes) if isinstance(planes, list | tuple) else [planes]
+    wrong = [str(one) for one in names if str(one) not in PLANES]
     if wrong or not names:
         raise BadQuery(f"planes are {', '.join(PLANES)}, not {', '.join(wrong)!r}")
     if sum(said.get(one) is not None for one in ("central", "every", "mm")) > 1:
@@ -252,7 +254,7 @@ def _count(said: Any, name: str) -> int | None:
         return None
     try:
         number = int(said)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise BadQuery(f"{name} is a number, not {said!r}") from error
     if not 1 <= number <= 100_000:
         raise BadQuery(f"{name} is a number from 1 on")

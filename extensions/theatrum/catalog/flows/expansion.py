@@ -342,7 +342,7 @@ class FlowPlan:
 
 def _params(step: Step) -> dict[str, Any]:
     if step.kind == "external":
-        return {"served": step.node, "gives": dict(step.gives)}
+        return {**step.params, "served": step.node, "gives": dict(step.gives)}
     return dict(step.params)
 
 

@@ -17,6 +17,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import secrets
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -84,10 +86,14 @@ class Lease:
         if missing:
             raise CatalogError(f"the step gives {missing[0]!r} as well: hand it in")
         ledger = Ledger(self.backend, self.batch_id, self.project_id)
-        staging = ledger.folder / "staging" / f"{self.run_id}-external"
-        ports = {name: _port(name, value) for name, value in outputs.items()}
-        kept = harvest(Outputs(ports, outputs), staging)
-        self._end(ledger, Done(self.run_id, "succeeded", kept))
+        # Not in `staging`: a driver that ends its turn meanwhile empties that.
+        staging = ledger.folder / "external" / f"{self.run_id}-{secrets.token_hex(4)}"
+        try:
+            ports = {name: _port(name, value) for name, value in outputs.items()}
+            kept = harvest(Outputs(ports, outputs), staging)
+            self._end(ledger, Done(self.run_id, "succeeded", kept))
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
 
     def fail(self, error: BaseException) -> None:
         """Tell that the step gave nothing, and why."""

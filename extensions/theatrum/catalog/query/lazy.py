@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     import xarray
 
     from theatrum.catalog.engine.batch import Batch
+    from theatrum.catalog.engine.far import RemoteBatch
     from theatrum.catalog.flows.graph import Flow
-    from theatrum.catalog.remote_work import RemoteBatch
 
 Handle = TypeVar("Handle")
 Make = Callable[[Backend, RowData], Handle]
@@ -239,13 +239,16 @@ class Query(Generic[Handle]):
         the results; `by`, a column, for nodes that take several images; `on_error`
         (continue, stop, threshold), `retries`, `isolate`, `timeout_s`, `refresh`.
         Where the node has a parameter of such a name: `parameters={"name": "x"}`.
-        A catalogue behind a service does it there, with a node that ships.
+        A catalogue behind a service does a node that it knows there; another one, or
+        what names an `engine`, is done from here, and kept there all the same.
         """
-        from theatrum.catalog import remote_work
         from theatrum.catalog.engine.batch import map_query
+        from theatrum.catalog.remote import RemoteBackend
 
-        if isinstance(self._backend, remote_work.RemoteBackend):
-            return remote_work.map_query(self, node, given)
+        if isinstance(self._backend, RemoteBackend):
+            from theatrum.catalog.engine.ordering import order_node
+
+            return order_node(self, node, **given)
         return map_query(self, node, **given)
 
     # Any: placeholders and inputs of the flow
@@ -256,11 +259,13 @@ class Query(Generic[Handle]):
 
         `given`: the flow's placeholders, and what `map` takes.
         """
-        from theatrum.catalog import remote_work
         from theatrum.catalog.flows.running import run_flow
+        from theatrum.catalog.remote import RemoteBackend
 
-        if isinstance(self._backend, remote_work.RemoteBackend):
-            return remote_work.run_flow(self, flow, given)
+        if isinstance(self._backend, RemoteBackend):
+            from theatrum.catalog.engine.ordering import order_flow
+
+            return order_flow(self, flow, **given)
         return run_flow(self, flow, **given)
 
     def _fetched(self) -> list[RowData]:
