@@ -148,7 +148,8 @@ def test_a_run_killed_while_it_brings_files_to_a_folder_can_be_repeated(
         put(one, here / "in" / f"{number}.dcm")
     given = {file: file.read_bytes() for file in (here / "in").iterdir()}
     out = here / "out"
-    out.mkdir(mode=0o750)
+    out.mkdir()
+    out.chmod(0o750)  # whatever the mask is
     call = [str(here / "in"), str(out), "--key-file", str(here / "key")]
     killed = subprocess.run(
         [sys.executable, "-c", _KILLED, str(brought), *call],

@@ -222,11 +222,17 @@ def _imported(folder: Path, busybox: str, name: str, changes: list[str]) -> str:
         (root / place).mkdir(exist_ok=True)
     archive = folder / "root.tar"
     with tarfile.open(archive, "w") as packed:
-        packed.add(root, arcname=".")
+        packed.add(root, arcname=".", filter=_open_to_all)
     words = [word for change in changes for word in ("--change", change)]
     _podman("import", *words, str(archive), name)
     found = _podman("image", "inspect", "--format", "{{.Id}}", name).strip()
     return f"sha256:{found.removeprefix('sha256:')}"
+
+
+def _open_to_all(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    """As images are, whatever the mask of this process is: its user is not root."""
+    member.mode = 0o755
+    return member
 
 
 def _podman(*words: str) -> str:
