@@ -237,6 +237,7 @@ def _watched(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,
+        cwd=log.parent,  # Podman's monitor leaves marks where it is begun
     )
     assert process.stdout is not None  # noqa: S101  (asked for above; for mypy)
     reader = threading.Thread(target=_copied, args=(process.stdout, log), daemon=True)

@@ -237,5 +237,10 @@ def _open_to_all(member: tarfile.TarInfo) -> tarfile.TarInfo:
 
 def _podman(*words: str) -> str:
     return subprocess.run(
-        ["podman", *words], capture_output=True, check=True, text=True, timeout=120
+        ["podman", *words],
+        capture_output=True,
+        check=True,
+        text=True,
+        timeout=120,
+        cwd=os.environ["CONTAINERS_CONF"].rpartition("/")[0],
     ).stdout
